@@ -1,0 +1,3 @@
+"""reseen finds the same person again, across cameras and scenes, without labels."""
+
+__version__ = "0.1.0"
