@@ -1,0 +1,21 @@
+"""Only what a paper changes: one file per method, one literal dictionary."""
+
+from reseen.errors import ReseenError
+from reseen.methods import cacl, cluster_contrast, spcl
+from reseen.training import Method
+
+METHODS: dict[str, Method] = {
+    "cacl": cacl.METHOD,
+    "spcl": spcl.METHOD,
+    "cluster-contrast": cluster_contrast.METHOD,
+}
+
+
+def get_method(name: str) -> Method:
+    """The method behind a configuration's ``method``. CSCL is ``cacl`` with ``loss.symmetric``."""
+    if name not in METHODS:
+        raise ReseenError(f"there is no method {name!r}: choose one of {', '.join(METHODS)}")
+    return METHODS[name]
+
+
+__all__ = ["METHODS", "get_method"]

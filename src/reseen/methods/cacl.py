@@ -1,0 +1,145 @@
+"""CACL: cluster-guided asymmetric contrastive learning (arXiv:2106.07846), and its symmetric variant CSCL.
+
+Two encoders F and F' start equal. The first sees colour, T(I); the second grey, G(T'(I)). A predictor G sits on
+the first only. Which terms of Eq. (10) are on is configuration, so each row of Tables 3 to 7 is this file.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+from torch import Tensor, nn
+
+from reseen.config import Config
+from reseen.data import TrainBatch
+from reseen.losses import cluster_loss, instance_loss, inter_view_loss
+from reseen.methods.common import (
+    embed_augmented,
+    embed_clean,
+    freeze_centroids,
+    memory_centroids,
+    pseudo_labels,
+    update_rows,
+)
+from reseen.models import Encoder, build_predictor
+from reseen.records import OUTLIER, Crop, Labels, PseudoLabels
+from reseen.training.run import Method, Run
+
+
+class Siamese(nn.Module):
+    """F, F', the predictor G on the first branch and, in CSCL only, G' on the second. Absent parts are None."""
+
+    def __init__(self, config: Config, encoder: Encoder) -> None:
+        super().__init__()
+        both = config.loss.branches == "both"
+        self.second = copy.deepcopy(encoder)
+        self.first = encoder if both else None
+        self.predictor = build_predictor(config.model, encoder.dim) if both else None
+        self.second_predictor = (
+            build_predictor(config.model, encoder.dim) if both and config.loss.symmetric else None
+        )
+
+
+def deployed(networks: nn.Module) -> Encoder:
+    """Algorithm 1, line 9: F is evaluated. Alone (Table 3, first row), F' is."""
+    return networks.first or networks.second  # type: ignore[return-value]
+
+
+def views(config: Config) -> tuple[str, ...]:
+    return ("first", "second") if config.loss.branches == "both" else ("second",)
+
+
+def start(run: Run, crops: tuple[Crop, ...]) -> None:
+    """Algorithm 1, line 1: each memory starts from the features of its own branch, in its own view.
+
+    ``second_memory_init: colour`` is the release, whose second memory starts from colour images.
+    """
+    if not run.config.cluster.enabled:
+        return  # L_I alone reads no memory
+    grey = run.config.data.second_view == "grey" and run.config.loss.second_memory_init == "second_view"
+    if run.networks.first is not None:
+        run.memory["first"] = embed_clean(run, run.networks.first, crops)
+    run.memory["second"] = embed_clean(run, run.networks.second, crops, grey=grey)
+
+
+def embed(run: Run, crops: tuple[Crop, ...]) -> Tensor:
+    """The features that are clustered: those of the deployed branch, remembered, fresh, or freshly augmented."""
+    first = run.networks.first is not None
+    encoder, name = deployed(run.networks), "first" if first else "second"
+    match run.config.cluster.features:
+        case "memory" if run.config.cluster.enabled:
+            return run.memory[name]
+        case "augmented":
+            return embed_augmented(run, encoder, crops, name)
+        case _:
+            return embed_clean(run, encoder, crops, grey=not first and run.config.data.second_view == "grey")
+
+
+def assign(run: Run, features: Tensor, cameras: Labels) -> PseudoLabels:
+    """Algorithm 1, line 5. Without clustering (Table 7, first row) nobody gets a label."""
+    if not run.config.cluster.enabled:
+        return PseudoLabels(np.full(len(features), OUTLIER, dtype=np.int64))
+    return pseudo_labels(features, cameras, run.config.cluster)
+
+
+def remember(run: Run, features: Tensor, pseudo: PseudoLabels) -> None:
+    """Algorithm 1, line 6, for every memory there is."""
+    for name in ("first", "second"):
+        if name in run.memory:
+            freeze_centroids(run, name)
+
+
+def losses(run: Run, batch: TrainBatch, labels: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Eq. (10): L = L_I + L_C^(inter) + L_C^(intra), and for CSCL L'_I (14) and L'_C^(inter) (15).
+
+    x, x2 are the features of the two branches ``[N, D]``, z and z2 the outputs of their predictors, u and u2 the
+    cluster centres of their memories ``[K, D]``. Centres are constants, so an inter-view term reaches one branch only.
+    """
+    c, networks = run.config.loss, run.networks
+    intra = {"temperature": c.temperature, "focal_gamma": c.focal_gamma}
+    with run.autocast():
+        first = networks.first(batch.first) if networks.first is not None else None
+        second = networks.second(batch.second)
+        z = networks.predictor(first) if networks.predictor is not None else None
+        z2 = networks.second_predictor(second) if networks.second_predictor is not None else None
+    x2 = second.features
+    u2 = memory_centroids(run, "second") if "second" in run.memory else None
+
+    terms: dict[str, Tensor] = {}
+    if first is not None:
+        x = first.features
+        u = memory_centroids(run, "first") if "first" in run.memory else None
+        if c.instance:
+            terms["instance"] = instance_loss(z, x2.detach() if c.stop_gradient else x2)  # Eq. (2)
+        if c.inter:
+            terms["inter"] = inter_view_loss(z, u2, labels)  # Eq. (3)
+        if c.intra == "both":
+            terms["intra_first"] = cluster_loss(x, u, labels, **intra)  # Eq. (5), q
+        if z2 is not None and c.instance:
+            terms["instance_second"] = instance_loss(z2, x.detach() if c.stop_gradient else x)  # Eq. (14)
+        if z2 is not None and c.inter:
+            terms["inter_second"] = inter_view_loss(z2, u, labels)  # Eq. (15)
+    if c.intra != "none":
+        terms["intra_second"] = cluster_loss(x2, u2, labels, **intra)  # Eq. (5), q tilde; alone: Eq. (13)
+    return terms, ({"second": x2} if first is None else {"first": first.features, "second": x2})
+
+
+def update(run: Run, batch: TrainBatch, labels: Tensor, keys: dict[str, Tensor]) -> None:
+    """Eq. (11) and (12)."""
+    for name, features in keys.items():
+        if name in run.memory:
+            update_rows(run, name, batch.rows, features)
+
+
+METHOD = Method(
+    build=Siamese,
+    deployed=deployed,
+    views=views,
+    start=start,
+    embed=embed,
+    assign=assign,
+    remember=remember,
+    losses=losses,
+    update=update,
+)

@@ -1,0 +1,124 @@
+"""What several methods share: embedding for clustering, pseudo labels, one encoder and its memory."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from reseen.clustering import dbscan, jaccard_graph, refine, refine_official
+from reseen.config import ClusterConfig, Config
+from reseen.data import clean_transform, grey_transform, train_batches
+from reseen.memory import cluster_means, momentum_update
+from reseen.models import Encoder, embed
+from reseen.records import Crop, Labels, PseudoLabels
+from reseen.training.run import Run
+
+AUGMENTED_SALT = 7919  # keeps the clustering views apart from the training views of the same epoch
+EMBED_BATCH = 128
+
+
+class OneBranch(nn.Module):
+    """The networks of the baselines: a single encoder."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+
+def embed_clean(run: Run, encoder: Encoder, crops: tuple[Crop, ...], *, grey: bool = False) -> Tensor:
+    """Features ``[M, D]`` of the unaugmented images, evaluation mode, on the run's device."""
+    transform = grey_transform(run.config.data) if grey else clean_transform(run.config.data)
+    features = embed(
+        encoder,
+        crops,
+        transform,
+        batch_size=EMBED_BATCH,
+        device=run.device,
+        precision=run.precision,
+        workers=run.config.data.workers,
+    )
+    return features.to(run.device)
+
+
+@torch.no_grad()
+def embed_augmented(run: Run, encoder: Encoder, crops: tuple[Crop, ...], view: str) -> Tensor:
+    """Features ``[M, D]`` of one fresh augmentation of every image (CACL, Algorithm 1, lines 3 and 4)."""
+    rows = np.array_split(np.arange(len(crops)), -(-len(crops) // EMBED_BATCH))
+    encoder.eval()
+    features = []
+    for batch in train_batches(
+        crops,
+        rows,
+        run.config.data,
+        seed=run.config.seed + AUGMENTED_SALT,
+        epoch=run.epoch,
+        views=(view,),
+        workers=run.config.data.workers,
+    ):
+        batch = batch.to(run.device, channels_last=run.config.train.channels_last)
+        with run.autocast():
+            features.append(encoder(getattr(batch, view)).features.float())
+    return torch.cat(features)
+
+
+def pseudo_labels(features: Tensor, cameras: Labels, config: ClusterConfig) -> PseudoLabels:
+    """k-reciprocal Jaccard, DBSCAN, refinement by Eq. (1): features ``[M, D]`` to pseudo labels (CACL, Section 3.1)."""
+    if config.camera_standardise:
+        features = standardise_per_camera(features, cameras)
+    graph = jaccard_graph(features, k1=config.k1, k2=config.k2)
+    distances = graph.distances(config.eps)
+    labels = dbscan(distances, eps=config.eps, min_samples=config.min_samples)
+    if config.refine != "none":
+        tight = dbscan(distances, eps=config.eps - config.tight_gap, min_samples=config.min_samples)
+        within = graph.within(labels)
+        labels = (
+            refine(labels, tight, within, removed_to=config.removed_to)
+            if config.refine == "paper"
+            else refine_official(labels, tight, within)
+        )
+    return settle_outliers(PseudoLabels.of(labels), config)
+
+
+def settle_outliers(pseudo: PseudoLabels, config: ClusterConfig) -> PseudoLabels:
+    """Images that are alone are kept as classes of their own, or dropped, whichever way they came to be alone."""
+    if config.outliers == "keep":
+        return pseudo.keep_outliers()
+    sizes = np.bincount(pseudo.labels[pseudo.labels >= 0], minlength=1)
+    alone = (pseudo.labels >= 0) & (sizes[np.maximum(pseudo.labels, 0)] == 1)
+    return PseudoLabels.of(np.where(alone, -1, pseudo.labels))
+
+
+def standardise_per_camera(features: Tensor, cameras: Labels) -> Tensor:
+    """Z-score each dimension within each camera, then L2-normalise: ``[M, D]`` to ``[M, D]``.
+
+    For data where features tell the camera before the person, so that clusters hold one camera only.
+    """
+    result = features.clone()
+    for camera in np.unique(cameras):
+        rows = torch.from_numpy(np.flatnonzero(cameras == camera)).to(features.device)
+        part = features[rows]
+        result[rows] = (part - part.mean(0)) / (part.std(0, unbiased=False) + 1e-6)
+    return F.normalize(result, dim=1)
+
+
+def memory_centroids(run: Run, name: str) -> Tensor:
+    """Cluster means of an instance memory ``[K, D]``, Eq. (4) and (8): now, or as they stood at the epoch's start."""
+    if run.config.loss.centroid_update == "epoch":
+        return run.memory[f"{name}_centroids"]
+    return cluster_means(run.memory[name], torch.from_numpy(run.labels), int(run.labels.max()) + 1)
+
+
+def freeze_centroids(run: Run, name: str) -> None:
+    """Centres once per epoch (CACL, Algorithm 1, line 6); nothing to do when they follow every step."""
+    if run.config.loss.centroid_update == "epoch":
+        count = int(run.labels.max()) + 1
+        run.memory[f"{name}_centroids"] = cluster_means(run.memory[name], torch.from_numpy(run.labels), count)
+
+
+def update_rows(run: Run, name: str, rows: Tensor, features: Tensor) -> None:
+    """Eq. (11) and (12) on one memory, in batch order."""
+    momentum_update(run.memory[name], rows, features.detach().float(), momentum=run.config.loss.momentum)
+
+

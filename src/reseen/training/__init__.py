@@ -1,0 +1,22 @@
+"""The epoch, the run, checkpoints. Training is handed a method and never imports one."""
+
+from reseen.training.checkpoint import LAST, load_encoder, read_checkpoint
+from reseen.training.epoch import EpochStats, train_epoch
+from reseen.training.fit import BEST, LABEL_FREE, chosen_epochs, fit, new_run
+from reseen.training.run import Method, Run, known_cameras
+
+__all__ = [
+    "BEST",
+    "LABEL_FREE",
+    "LAST",
+    "EpochStats",
+    "Method",
+    "Run",
+    "chosen_epochs",
+    "fit",
+    "known_cameras",
+    "load_encoder",
+    "new_run",
+    "read_checkpoint",
+    "train_epoch",
+]

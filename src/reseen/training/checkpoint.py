@@ -1,0 +1,179 @@
+"""One safetensors file holds everything needed to go on; it is replaced atomically and read without pickle.
+
+Tensors carry a prefix by their owner (``networks.``, ``optimizer.``, ``memory.``, ``rng.``, ``labels``); the rest
+travels as JSON in the file's own metadata, beside a digest of all of it, so that a changed byte is noticed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from reseen.config import Config, differences, from_yaml, to_yaml
+from reseen.errors import ReseenError
+from reseen.models import Encoder, build_encoder
+from reseen.training.run import Run
+
+LAST = "last.safetensors"
+FORMAT = "reseen-1"
+MAY_CHANGE = {"train.device", "data.workers", "train.evaluate_every"}  # none of them changes what is computed
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A verified file: its tensors by name and the JSON that travels with them."""
+
+    tensors: dict[str, Tensor]
+    state: dict[str, Any]
+    config: Config
+
+    def under(self, prefix: str) -> dict[str, Tensor]:
+        return {name[len(prefix) :]: t for name, t in self.tensors.items() if name.startswith(prefix)}
+
+
+def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+    """Write to a temporary file, flush it to the disk, then rename: the old file lives until the new one is whole.
+
+    Raises:
+        ReseenError: the disk is full or the folder not writable; the previous file is untouched.
+    """
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    text = json.dumps(dict(state), sort_keys=True)
+    metadata = {"format": FORMAT, "state": text, "digest": _digest(plain, text)}
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(plain, partial, metadata)
+        with open(partial, "rb") as handle:
+            os.fsync(handle.fileno())
+        os.replace(partial, path)
+    except (OSError, SafetensorError) as error:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise ReseenError(
+            f"cannot write {path} ({error}): free space or choose another --run; "
+            "the last good checkpoint is untouched, continue with --resume"
+        ) from error
+    for stale in path.parent.glob(f".{path.name}.*.partial"):  # left by a process that was killed
+        stale.unlink(missing_ok=True)
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read and verify. Raises ReseenError when the file is missing, truncated, changed or not ours."""
+    if not path.is_file():
+        raise ReseenError(f"{path} is not a checkpoint: give a run folder or a file that reseen train wrote")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except (SafetensorError, OSError) as error:
+        raise ReseenError(f"{path} is damaged or not a checkpoint ({error}): use another checkpoint") from error
+    if metadata.get("format") != FORMAT:
+        raise ReseenError(f"{path} was not written by reseen train: load foreign weights with --weights")
+    if metadata["digest"] != _digest(tensors, metadata["state"]):
+        raise ReseenError(f"{path} was changed after it was written (digest differs): use another checkpoint")
+    state = json.loads(metadata["state"])
+    return Checkpoint(tensors, state, from_yaml(state["config"]))
+
+
+def save_run(run: Run, path: Path, *, data: str, deployed: str) -> None:
+    """Everything of ``run``. ``data`` is the fingerprint of its images, ``deployed`` the branch that is shipped."""
+    tensors: dict[str, Tensor] = {f"networks.{n}": t for n, t in run.networks.state_dict().items()}
+    tensors |= {f"memory.{name}": tensor for name, tensor in run.memory.items()}
+    tensors["labels"] = torch.from_numpy(run.labels)
+    for index, slots in run.optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{slot}": torch.as_tensor(value) for slot, value in slots.items()}
+    tensors["rng.cpu"] = torch.get_rng_state()
+    if run.device.type == "cuda":
+        tensors["rng.cuda"] = torch.cuda.get_rng_state(run.device)
+    state = {
+        "config": to_yaml(run.config),
+        "epoch": run.epoch,
+        "history": run.history,
+        "scaler": run.scaler.state_dict(),
+        "data": data,
+        "deployed": deployed,
+    }
+    write_checkpoint(path, tensors, state)
+
+
+def restore_run(run: Run, path: Path, *, data: str) -> None:
+    """Put a checkpoint back into a freshly built ``run``, in place.
+
+    Raises:
+        ReseenError: the file is damaged, or belongs to another configuration or other images.
+    """
+    checkpoint = read_checkpoint(path)
+    changed = [key for key in differences(checkpoint.config, run.config) if key not in MAY_CHANGE]
+    if changed:
+        raise ReseenError(
+            f"{path} was made with other settings ({', '.join(changed)}): resume without changing them, "
+            "or start a new run with --run"
+        )
+    if checkpoint.state["data"] != data:
+        raise ReseenError(
+            f"{path} was trained on other images than --data holds now: give the same data, or start a new --run"
+        )
+    run.networks.load_state_dict(checkpoint.under("networks."))
+    _restore_optimizer(run.optimizer, checkpoint.under("optimizer."))
+    run.memory = {name: tensor.to(run.device) for name, tensor in checkpoint.under("memory.").items()}
+    run.labels = checkpoint.tensors["labels"].numpy()
+    run.scaler.load_state_dict(checkpoint.state["scaler"])
+    run.epoch, run.history = checkpoint.state["epoch"], checkpoint.state["history"]
+    torch.set_rng_state(checkpoint.tensors["rng.cpu"])
+    if run.device.type == "cuda" and "rng.cuda" in checkpoint.tensors:
+        torch.cuda.set_rng_state(checkpoint.tensors["rng.cuda"], run.device)
+
+
+def save_encoder(encoder: nn.Module, path: Path, *, config: Config, epoch: int, why: str) -> None:
+    """The deployed branch alone: what :func:`load_encoder` needs, and why this epoch was kept."""
+    tensors = {f"networks.encoder.{name}": tensor for name, tensor in encoder.state_dict().items()}
+    write_checkpoint(path, tensors, {"config": to_yaml(config), "epoch": epoch, "why": why, "deployed": "encoder"})
+
+
+def load_encoder(source: Path, *, branch: str | None = None) -> tuple[Encoder, Checkpoint]:
+    """One branch of a trained model, in evaluation mode.
+
+    Args:
+        source: a run folder (its last checkpoint) or a checkpoint file.
+        branch: ``first`` or ``second``; None takes the branch that the method ships.
+    """
+    path = source / "checkpoint" / LAST if source.is_dir() else source
+    checkpoint = read_checkpoint(path)
+    name = branch or checkpoint.state["deployed"]
+    tensors = checkpoint.under(f"networks.{name}.")
+    if not tensors:
+        raise ReseenError(f"{path} holds no branch {name!r}: leave --branch out to take the one it ships")
+    encoder = build_encoder(checkpoint.config.model)
+    encoder.load_state_dict(tensors)
+    return encoder.eval(), checkpoint
+
+
+def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        index, slot = name.split(".")
+        state.setdefault(int(index), {})[slot] = tensor
+    groups = optimizer.state_dict()["param_groups"]  # the learning rate in it is set anew every epoch
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def _digest(tensors: Mapping[str, Tensor], state: str) -> str:
+    """BLAKE2b over names, types, shapes and bytes, in the order of the names."""
+    digest = hashlib.blake2b(state.encode(), digest_size=20)
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy() if tensor.numel() else b"")
+    return digest.hexdigest()

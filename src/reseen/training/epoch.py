@@ -1,0 +1,189 @@
+"""One epoch of clustering-based training. It serves every method; identities are never read."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from reseen.data import balanced_batches, train_batches, uniform_batches
+from reseen.errors import ReseenError
+from reseen.metrics import cross_camera_share, feature_spread
+from reseen.records import Crop, PseudoLabels, cameras_of
+from reseen.training.run import Method, Run, known_cameras, learning_rate
+
+Step = Callable[[str, int, int, str], None]  # (stage, done, total, note) -> None
+
+
+@dataclass
+class EpochStats:
+    """What one epoch did: mean of each loss term, and how the images clustered."""
+
+    images: int
+    clusters: int  # of two images or more
+    outliers: int  # images that are alone
+    cross_camera_share: float  # of the clusters; nan where cameras are not known
+    feature_spread: float  # 1 = all over the sphere, 0 = collapsed
+    label_free: float  # criterion for choosing an epoch without test labels
+    loss: dict[str, float] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def train_epoch(run: Run, crops: tuple[Crop, ...], method: Method, step: Step) -> EpochStats:
+    """Embed every crop, cluster the features into pseudo identities, contrast batches against them.
+
+    Advances ``run`` in place, but for its epoch counter (CACL, Algorithm 1, lines 3 to 8).
+
+    Args:
+        run: networks, optimiser, memories.
+        crops: the M unlabelled images in a fixed order; row i of every ``[M, ...]`` array is crop i.
+        method: the functions in which one paper differs from another.
+        step: called with (stage, done, total, note) to show progress.
+
+    Raises:
+        ReseenError: fewer than two classes, or a loss that is not finite; names the knob to turn.
+    """
+    config, started = run.config, time.perf_counter()
+
+    step("embed", 0, len(crops), "")
+    features = method.embed(run, crops)  # [M, D]
+    embedded = time.perf_counter()
+    step("cluster", 0, 1, "")
+    pseudo = method.assign(run, features, cameras_of(crops))
+    if config.cluster.enabled and pseudo.num_clusters < 2:
+        raise ReseenError(_too_few_classes(run, pseudo))
+    run.labels = pseudo.labels
+    method.remember(run, features, pseudo)
+    stats = _describe(features, pseudo, crops)
+    clustered = time.perf_counter()
+
+    for group in run.optimizer.param_groups:
+        group["lr"] = learning_rate(config, run.epoch)
+    labels = torch.from_numpy(run.labels).to(run.device)
+    batches = _draw(run, pseudo, crops)
+    sums: dict[str, Tensor] = {}
+    run.networks.train()
+    for done, batch in enumerate(_loader(run, crops, batches, method), start=1):
+        terms, keys = method.losses(run, batch, labels[batch.rows])
+        loss = torch.stack(list(terms.values())).sum()
+        if not torch.isfinite(loss):
+            raise ReseenError(_not_finite(run, terms))
+        run.optimizer.zero_grad(set_to_none=True)
+        run.scaler.scale(loss).backward()
+        run.scaler.step(run.optimizer)
+        run.scaler.update()
+        method.update(run, batch, labels, keys)  # after the step: backward() has no side effect
+        for name, value in {**terms, "total": loss}.items():
+            sums[name] = sums.get(name, torch.zeros((), device=run.device)) + value.detach()
+        step("train", done, len(batches), f"loss {loss.item():.3f}")
+
+    stats.loss = {name: float(value) / len(batches) for name, value in sums.items()}
+    stats.seconds = {
+        "embed": embedded - started,
+        "cluster": clustered - embedded,
+        "train": time.perf_counter() - clustered,
+    }
+    return stats
+
+
+def _draw(run: Run, pseudo: PseudoLabels, crops: tuple[Crop, ...]) -> list[NDArray[np.int64]]:
+    """Rows of every batch of this epoch: identity-balanced, or any image when nothing is clustered."""
+    train, seed = run.config.train, run.config.seed
+    if not run.config.cluster.enabled:
+        return uniform_batches(
+            len(crops), batch_size=train.batch_size, iterations=train.iterations, seed=seed, epoch=run.epoch
+        )
+    cameras = known_cameras(crops)
+    return balanced_batches(
+        pseudo.labels,
+        cameras if cameras is not None else cameras_of(crops),
+        batch_size=train.batch_size,
+        instances=train.instances,
+        iterations=train.iterations,
+        camera_aware=run.config.data.camera_aware == "auto" and cameras is not None,
+        seed=seed,
+        epoch=run.epoch,
+    )
+
+
+def _loader(run: Run, crops: tuple[Crop, ...], batches: Sequence[NDArray[np.int64]], method: Method):  # type: ignore[no-untyped-def]
+    for batch in train_batches(
+        crops,
+        batches,
+        run.config.data,
+        seed=run.config.seed,
+        epoch=run.epoch,
+        views=method.views(run.config),
+        workers=run.config.data.workers,
+    ):
+        yield batch.to(run.device, channels_last=run.config.train.channels_last)
+
+
+def _describe(features: Tensor, pseudo: PseudoLabels, crops: tuple[Crop, ...]) -> EpochStats:
+    """Clusters of two and more, images that are alone, and three signs of health."""
+    sizes = np.bincount(pseudo.labels[pseudo.labels >= 0], minlength=1)
+    cameras = known_cameras(crops)
+    return EpochStats(
+        images=len(crops),
+        clusters=int((sizes > 1).sum()),
+        outliers=pseudo.num_outliers + int((sizes == 1).sum()),
+        cross_camera_share=cross_camera_share(pseudo.labels, cameras) if cameras is not None else float("nan"),
+        feature_spread=feature_spread(features),
+        label_free=label_free_score(features, pseudo),
+    )
+
+
+@torch.no_grad()
+def label_free_score(features: Tensor, pseudo: PseudoLabels) -> float:
+    """Choose an epoch without labels: how far clusters stand apart, times the share of clustered images.
+
+    The mean over clustered images of (similarity to the own centroid - to the nearest other centroid),
+    a simplified silhouette, times the share of images that share a cluster. In -1..1, larger is better.
+    """
+    labels = torch.from_numpy(pseudo.labels).to(features.device)
+    sizes = torch.bincount(labels[labels >= 0], minlength=1)
+    big = torch.nonzero(sizes > 1).squeeze(1)
+    if len(big) < 2:
+        return -1.0
+    position = torch.full((len(sizes),), -1, device=features.device)
+    position[big] = torch.arange(len(big), device=features.device)
+    rows = torch.nonzero((labels >= 0) & (position[labels.clamp(min=0)] >= 0)).squeeze(1)
+    own = position[labels[rows]]
+    centroids = torch.zeros(len(big), features.shape[1], device=features.device).index_add_(
+        0, own, features[rows]
+    )
+    centroids = torch.nn.functional.normalize(centroids, dim=1)
+    margins = []
+    for part, part_own in zip(rows.split(4096), own.split(4096), strict=True):
+        similarity = features[part] @ centroids.T
+        inside = similarity.gather(1, part_own[:, None]).squeeze(1)
+        nearest = similarity.scatter(1, part_own[:, None], float("-inf")).amax(1)
+        margins.append(inside - nearest)
+    return float(torch.cat(margins).mean()) * len(rows) / len(labels)
+
+
+def _too_few_classes(run: Run, pseudo: PseudoLabels) -> str:
+    cluster = run.config.cluster
+    alone = pseudo.num_outliers / max(len(pseudo.labels), 1)
+    knob = (
+        f"raise cluster.eps (now {cluster.eps}) or lower cluster.k1 (now {cluster.k1})"
+        if alone > 0.5
+        else f"lower cluster.eps (now {cluster.eps}), or start from better weights (--weights)"
+    )
+    return (
+        f"epoch {run.epoch + 1}: {pseudo.num_clusters} classes are left ({alone:.0%} of the images in none), "
+        f"there is nothing to contrast: {knob}; the last checkpoint is kept, --resume continues from it"
+    )
+
+
+def _not_finite(run: Run, terms: dict[str, Tensor]) -> str:
+    bad = ", ".join(name for name, value in terms.items() if not torch.isfinite(value))
+    return (
+        f"epoch {run.epoch + 1}: the loss is not finite ({bad or 'sum'}): lower train.lr "
+        f"(now {run.config.train.lr}) or set train.precision=none; the last checkpoint is kept"
+    )

@@ -1,0 +1,175 @@
+"""A run from its first epoch to its last: build or resume, train, save, record."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from reseen.config import Config, to_yaml
+from reseen.data import fingerprint
+from reseen.errors import ReseenError
+from reseen.models import build_encoder, load_weights, resolve_device, resolve_precision
+from reseen.records import Crop
+from reseen.training.checkpoint import LAST, restore_run, save_encoder, save_run
+from reseen.training.environment import environment
+from reseen.training.epoch import Step, train_epoch
+from reseen.training.health import warnings
+from reseen.training.run import Method, Run, learning_rate
+
+Watch = Callable[[Run, Method], dict[str, Any]]  # diagnostics and test scores, from outside of training
+Say = Callable[[str], None]
+BEST, LABEL_FREE = "best-on-test.safetensors", "label-free.safetensors"
+
+
+def new_run(config: Config, method: Method, *, weights: str | Path, say: Say) -> Run:
+    """Networks, optimiser and an empty memory. Equal seeds give equal networks.
+
+    Args:
+        weights: ``imagenet``, ``none``, or a file (see :func:`reseen.models.load_weights`).
+    """
+    torch.manual_seed(config.seed)
+    device = resolve_device(config.train.device)
+    encoder = build_encoder(config.model)
+    report = load_weights(encoder, weights)
+    say(report.summary())
+    networks = method.build(config, encoder).to(device)
+    if config.train.channels_last:
+        networks = networks.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    precision = resolve_precision(device, config.train.precision)
+    optimizer = torch.optim.Adam(
+        [p for p in networks.parameters() if p.requires_grad],
+        lr=config.train.lr,
+        weight_decay=config.train.weight_decay,
+    )
+    scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
+    return Run(config, networks, optimizer, scaler, device, precision)
+
+
+def fit(
+    config: Config,
+    crops: tuple[Crop, ...],
+    method: Method,
+    *,
+    folder: Path,
+    root: Path,
+    weights: str | Path = "imagenet",
+    resume: bool = False,
+    watch: Watch | None = None,
+    step: Step = lambda stage, done, total, note: None,
+    say: Say = print,
+) -> Run:
+    """Train ``method`` on ``crops`` and leave a self-describing run folder.
+
+    Args:
+        crops: the images; this function and all it calls never see an identity.
+        folder: the run folder; ``root``: the data folder that relative names are taken from.
+        resume: continue ``folder``'s last checkpoint; without one, start over.
+        watch: called after each epoch; what it returns is added to the epoch's record.
+        step: progress of the running epoch; ``say``: one line for the user.
+
+    Raises:
+        ReseenError: see :func:`train_epoch`, :func:`restore_run`; or ``folder`` already holds a run.
+    """
+    last = folder / "checkpoint" / LAST
+    data = fingerprint(crops, root)
+    if last.exists() and not resume:
+        raise ReseenError(f"{folder} already holds a run: continue it with --resume, or choose another --run")
+    run = new_run(config, method, weights="none" if last.exists() else weights, say=say)
+    if last.exists():
+        restore_run(run, last, data=data)
+        say(f"continuing {folder} after epoch {run.epoch} of {config.train.epochs}")
+    _write(folder / "config.yaml", to_yaml(config))
+    _write(folder / "environment.json", json.dumps(environment(run.device, run.precision), indent=2) + "\n")
+    _write_metrics(folder, run)
+    if run.epoch == 0:
+        method.start(run, crops)
+    deployed = deployed_name(run, method)
+    while run.epoch < config.train.epochs:
+        started = time.perf_counter()
+        stats = train_epoch(run, crops, method, step)
+        run.epoch += 1
+        record: dict[str, Any] = {"epoch": run.epoch, "lr": learning_rate(config, run.epoch - 1), **asdict(stats)}
+        record["warnings"] = warnings(stats, config)
+        if watch is not None:
+            record |= watch(run, method)
+        record["seconds"]["epoch"] = time.perf_counter() - started
+        run.history.append(_finite(record))
+        _keep_chosen(run, method, folder)
+        save_run(run, last, data=data, deployed=deployed)  # from here on the epoch counts
+        _write_metrics(folder, run)
+        say(describe(run.history[-1], config))
+        for line in record["warnings"]:
+            say(f"  warning: {line}")
+    return run
+
+
+def deployed_name(run: Run, method: Method) -> str:
+    """Name of the shipped branch inside the networks."""
+    shipped = method.deployed(run.networks)
+    return next(name for name, module in run.networks.named_children() if module is shipped)
+
+
+def chosen_epochs(history: list[dict[str, Any]]) -> dict[str, int]:
+    """The epoch that each way of choosing takes: ``last``, ``label-free`` and, with a test set, ``best-on-test``."""
+    if not history:
+        return {}
+    chosen = {
+        "last": history[-1]["epoch"],
+        "label-free": max(history, key=lambda r: (r["label_free"], r["epoch"]))["epoch"],
+    }
+    tested = [record for record in history if "test" in record]
+    if tested:
+        chosen["best-on-test"] = max(tested, key=lambda r: (r["test"]["mean_ap"], r["epoch"]))["epoch"]
+    return chosen
+
+
+def describe(record: dict[str, Any], config: Config) -> str:
+    """One line about an epoch."""
+    parts = [
+        f"epoch {record['epoch']}/{config.train.epochs}",
+        f"loss {record['loss']['total']:.3f}",
+        f"{record['clusters']} clusters, {record['outliers']} alone",
+    ]
+    if record["cross_camera_share"] is not None:
+        parts.append(f"{record['cross_camera_share']:.0%} across cameras")
+    if "diagnostics" in record:
+        parts.append(f"ARI {record['diagnostics']['ari']:.2f}")
+    if "test" in record:
+        parts.append(f"mAP {record['test']['mean_ap']:.1%} rank-1 {record['test']['rank1']:.1%}")
+    return " | ".join([*parts, f"{record['seconds']['epoch']:.0f} s"])
+
+
+def _keep_chosen(run: Run, method: Method, folder: Path) -> None:
+    """Keep the shipped branch when this epoch is the one that a way of choosing would take."""
+    encoder, chosen = method.deployed(run.networks), chosen_epochs(run.history)
+    for name, file in (("label-free", LABEL_FREE), ("best-on-test", BEST)):
+        if chosen.get(name) == run.epoch:
+            save_encoder(encoder, folder / "checkpoint" / file, config=run.config, epoch=run.epoch, why=name)
+
+
+def _finite(record: dict[str, Any]) -> dict[str, Any]:
+    """NaN means not known; JSON has null for that."""
+    return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in record.items()}
+
+
+def _write_metrics(folder: Path, run: Run) -> None:
+    """The history belongs to the checkpoint, so after a kill the file is put back in step with it."""
+    _write(folder / "metrics.jsonl", "".join(json.dumps(record) + "\n" for record in run.history))
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}.partial")
+        partial.write_text(text)
+        os.replace(partial, path)
+    except OSError as error:
+        raise ReseenError(f"cannot write {path} ({error.strerror}): choose another --run or free space") from error

@@ -1,0 +1,39 @@
+"""Early warnings: signs, epochs before a run fails, that its clusters are of no use; each with the knob to turn."""
+
+from __future__ import annotations
+
+import math
+
+from reseen.config import Config
+from reseen.training.epoch import EpochStats
+
+FEW_CLUSTERS = 8  # contrast needs company; below this the next epoch may find fewer than two
+ONE_CAMERA = 0.1  # share of clusters over more than one camera under which labels teach the camera
+COLLAPSED = 0.1  # feature spread; trained networks stay above .9
+
+
+def warnings(stats: EpochStats, config: Config) -> list[str]:
+    """One line per sign found in the statistics of an epoch; an empty list means none."""
+    found = []
+    cluster = config.cluster
+    if config.cluster.enabled and stats.clusters < FEW_CLUSTERS:
+        found.append(
+            f"only {stats.clusters} clusters of two or more images: lower cluster.k1 (now {cluster.k1}) for a "
+            f"small set, or raise cluster.eps (now {cluster.eps}) if most images are alone"
+        )
+    if config.cluster.enabled and stats.outliers > 0.8 * stats.images:
+        found.append(
+            f"{stats.outliers / stats.images:.0%} of the images are alone: raise cluster.eps (now {cluster.eps}), "
+            "or start from better weights (--weights)"
+        )
+    if not math.isnan(stats.cross_camera_share) and stats.cross_camera_share < ONE_CAMERA:
+        found.append(
+            f"only {stats.cross_camera_share:.0%} of the clusters span two cameras, so training learns the camera: "
+            "set cluster.camera_standardise=true, or start from weights trained on persons (--weights)"
+        )
+    if stats.feature_spread < COLLAPSED:
+        found.append(
+            f"features collapse (spread {stats.feature_spread:.2f}): keep loss.stop_gradient=true and "
+            "loss.intra=both, or lower train.lr"
+        )
+    return found
