@@ -2,13 +2,15 @@
 
 from reseen.training.checkpoint import LAST, load_encoder, read_checkpoint
 from reseen.training.epoch import EpochStats, train_epoch
-from reseen.training.fit import BEST, LABEL_FREE, chosen_epochs, fit, new_run
+from reseen.training.fit import BEST, LABEL_FREE, START, chosen_epochs, fit, new_run
 from reseen.training.run import Method, Run, known_cameras
+from reseen.training.warmup import warm_up
 
 __all__ = [
     "BEST",
     "LABEL_FREE",
     "LAST",
+    "START",
     "EpochStats",
     "Method",
     "Run",
@@ -19,4 +21,5 @@ __all__ = [
     "new_run",
     "read_checkpoint",
     "train_epoch",
+    "warm_up",
 ]

@@ -26,7 +26,7 @@ from reseen.training.run import Method, Run, learning_rate
 
 Watch = Callable[[Run, Method], dict[str, Any]]  # diagnostics and test scores, from outside of training
 Say = Callable[[str], None]
-BEST, LABEL_FREE = "best-on-test.safetensors", "label-free.safetensors"
+START, BEST, LABEL_FREE = "start.safetensors", "best-on-test.safetensors", "label-free.safetensors"
 
 
 def new_run(config: Config, method: Method, *, weights: str | Path, say: Say) -> Run:
@@ -90,6 +90,8 @@ def fit(
     _write(folder / "environment.json", json.dumps(environment(run.device, run.precision), indent=2) + "\n")
     _write_metrics(folder, run)
     if run.epoch == 0:
+        encoder = method.deployed(run.networks)
+        save_encoder(encoder, folder / "checkpoint" / START, config=config, epoch=0, why="untrained")
         method.start(run, crops)
     deployed = deployed_name(run, method)
     while run.epoch < config.train.epochs:

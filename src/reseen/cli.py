@@ -1,0 +1,168 @@
+"""The command line: sub-commands to functions, no logic. torch is imported only when a command runs.
+
+argparse rather than jsonargparse here: help has to appear at once, and ``--set`` repeats. The typed part, the
+configuration, goes through jsonargparse in :mod:`reseen.config`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from reseen import __version__
+from reseen.errors import ReseenError
+
+USAGE_ERROR = 2
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse that answers in one line and names the nearest option."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ReseenError(f"{message} (see {self.prog} --help)")
+
+    def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
+        known, unknown = self.parse_known_args(arguments)
+        if unknown:
+            raise ReseenError(self._unknown(unknown[0], known))
+        return known
+
+    def _unknown(self, word: str, known: argparse.Namespace) -> str:
+        options = list(getattr(known, "options", []))
+        near = difflib.get_close_matches(word.split("=")[0], options, n=1)
+        return f"unknown option {word}: " + (f"did you mean {near[0]}?" if near else "see --help")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command. Returns the exit code: 0, 2 for anything the user can mend, 130 when interrupted."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        parsed = _parser().parse(words)
+        if parsed.command is None:
+            _parser().print_help()
+            return 0
+        given = {k: v for k, v in vars(parsed).items() if k not in ("command", "options", "run_command")}
+        parsed.run_command(**given)
+        return 0
+    except ReseenError as error:
+        print(f"reseen: {error}", file=sys.stderr)
+        return USAGE_ERROR
+    except KeyboardInterrupt:
+        print("reseen: stopped; a training run goes on with --resume", file=sys.stderr)
+        return 130
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog="reseen",
+        description="Find the same person again, with models trained on images nobody labelled.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"reseen {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
+    for add in (_demo, _train, _evaluate, _cluster, _report, _doctor):
+        command = add(commands)
+        command.set_defaults(options=[o for a in command._actions for o in a.option_strings])
+    return parser
+
+
+def _command(commands: Any, name: str, text: str, function: Any) -> Parser:
+    parser: Parser = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+    parser.set_defaults(run_command=function)
+    return parser
+
+
+def _data_options(parser: Parser) -> None:
+    parser.add_argument("--data", type=Path, required=True, metavar="PATH", help="data set folder, folder of images, or CSV manifest")
+    parser.add_argument("--camera-pattern", metavar="REGEX", help="where file names hold the camera, e.g. 'cam(\\d+)' (folders of images)")
+
+
+def _demo(commands: Any) -> Parser:
+    def run(**given: Any) -> None:
+        from reseen.experiments.demo import demo
+
+        demo(**given)
+
+    parser = _command(commands, "demo", "train CACL on a drawn street, compare honestly, write a picture report", run)
+    parser.add_argument("--run", type=Path, default=Path("runs/demo"), metavar="DIR", help="run folder (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=3, help="seed of street and training (default: %(default)s)")
+    parser.add_argument("--resume", action="store_true", help="continue where the demo stopped")
+    return parser
+
+
+def _train(commands: Any) -> Parser:
+    def run(**given: Any) -> None:
+        from reseen.experiments.train import train
+
+        train(**given)
+
+    parser = _command(commands, "train", "train a model on images that nobody labelled", run)
+    parser.add_argument("method", metavar="METHOD", help="cacl, cscl, spcl, cluster-contrast")
+    _data_options(parser)
+    parser.add_argument("--run", type=Path, metavar="DIR", help="run folder (default: runs/RECIPE-DATA)")
+    parser.add_argument("--resume", action="store_true", help="continue the run folder's last checkpoint, if any")
+    parser.add_argument("--weights", default="imagenet", help="imagenet (downloaded by timm), none, or a file (default: %(default)s)")
+    parser.add_argument("--recipe", help="named settings, e.g. cacl-strong (default: METHOD)")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file of settings, applied after the recipe")
+    parser.add_argument("--set", action="append", default=[], dest="settings", metavar="KEY=VALUE", help="one setting, e.g. train.epochs=20; repeatable")
+    return parser
+
+
+def _evaluate(commands: Any) -> Parser:
+    def run(**given: Any) -> None:
+        from reseen.experiments.evaluate import evaluate
+
+        evaluate(**given)
+
+    parser = _command(commands, "evaluate", "score a trained model by the benchmark's own protocol", run)
+    parser.add_argument("run", type=Path, metavar="RUN", help="run folder or checkpoint file")
+    _data_options(parser)
+    parser.add_argument("--epoch", choices=("last", "best-on-test", "label-free"), default="last", help="which checkpoint (default: %(default)s)")
+    parser.add_argument("--branch", choices=("first", "second"), help="which branch (default: the one that is shipped)")
+    parser.add_argument("--view", choices=("colour", "grey"), help="what the branch is shown (default: as it was trained)")
+    return parser
+
+
+def _cluster(commands: Any) -> Parser:
+    def run(**given: Any) -> None:
+        from reseen.experiments.cluster import cluster
+
+        cluster(**given)
+
+    parser = _command(commands, "cluster", "group images by person; writes a CSV of path, group, camera", run)
+    parser.add_argument("run", type=Path, metavar="RUN", help="run folder or checkpoint file")
+    _data_options(parser)
+    parser.add_argument("--out", type=Path, default=Path("groups.csv"), metavar="FILE", help="CSV to write (default: %(default)s)")
+    parser.add_argument("--eps", type=float, help="DBSCAN radius (default: the run's)")
+    return parser
+
+
+def _report(commands: Any) -> Parser:
+    def run(**given: Any) -> None:
+        from reseen.experiments.run_report import report
+
+        report(**given)
+
+    parser = _command(commands, "report", "pictures of a run: curves, ranked lists, clusters; an HTML page", run)
+    parser.add_argument("run", type=Path, metavar="RUN", help="run folder")
+    parser.add_argument("--data", type=Path, metavar="PATH", help="the data set, for ranked lists and augmentation")
+    return parser
+
+
+def _doctor(commands: Any) -> Parser:
+    def run(**given: Any) -> None:
+        from reseen.experiments.doctor import doctor
+
+        doctor(**given)
+
+    parser = _command(commands, "doctor", "what this machine has, and what a data folder holds or lacks", run)
+    parser.add_argument("path", type=Path, nargs="?", metavar="PATH", help="data set folder, folder of images, or CSV manifest")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

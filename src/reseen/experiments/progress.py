@@ -1,0 +1,69 @@
+"""Progress for people: bars on a terminal, plain lines in a log."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.progress import Progress as Bars
+
+LOG_SECONDS = 30.0  # between lines about one stage when nobody watches a terminal
+
+
+class Progress:
+    """Bars while it is entered; ``say`` prints a line above them."""
+
+    def __init__(self) -> None:
+        self.console = Console(soft_wrap=True, highlight=False)
+        self._bars = Bars(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=self.console,
+            transient=True,
+            disable=not self.console.is_terminal,
+        )
+        self._task: TaskID | None = None
+        self._stage = ""
+        self._logged = time.perf_counter()
+
+    def __enter__(self) -> Progress:
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bars.stop()
+
+    def say(self, line: str) -> None:
+        self.console.print(line, markup=False)
+
+    def step(self, stage: str, done: int, total: int, note: str = "") -> None:
+        """One bar for the stage that runs now; in a log, a line now and then."""
+        if stage != self._stage or self._task is None or done == 0:
+            if self._task is not None:
+                self._bars.remove_task(self._task)
+            self._task, self._stage = self._bars.add_task(stage, total=total, note=note), stage
+            self._logged = time.perf_counter()
+        self._bars.update(self._task, completed=done, total=total, note=note)
+        if not self.console.is_terminal and time.perf_counter() - self._logged > LOG_SECONDS:
+            self._logged = time.perf_counter()
+            self.say(f"  {stage} {done}/{total} {note}".rstrip())
+
+    def counter(self, stage: str) -> Callable[[int, int], None]:
+        """``(done, total)`` for a function that counts."""
+        return lambda done, total: self.step(stage, done, total)

@@ -1,0 +1,86 @@
+"""A start for data without ImageNet weights: contrast each image with the others of its batch (SimCLR's NT-Xent).
+
+The papers start from ImageNet weights; a small network from scratch needs something in their place. No identity and
+no cluster is used. The result is a weight file like any other, for ``--weights``.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from reseen.config import Config
+from reseen.data import train_batches, uniform_batches
+from reseen.errors import ReseenError
+from reseen.losses import nt_xent_loss
+from reseen.models import Encoder, autocast, build_encoder, resolve_device, resolve_precision
+from reseen.records import Crop
+from reseen.training.epoch import Step
+
+
+def warm_up(
+    config: Config,
+    crops: tuple[Crop, ...],
+    path: Path,
+    *,
+    epochs: int,
+    batch_size: int = 128,
+    lr: float = 1e-3,
+    temperature: float = 0.1,
+    grey_share: float = 0.3,
+    step: Step = lambda stage, done, total, note: None,
+) -> Encoder:
+    """Train one encoder from random weights on two views of each image; write its weights to ``path``.
+
+    Args:
+        config: model and data settings; the views are T and T of ``config.data``, the second grey in a share
+            ``grey_share`` of the batches, so that both branches of CACL find a start they can use.
+        epochs: passes over the images; the learning rate falls from ``lr`` to 0 as a cosine.
+        temperature: of NT-Xent; 0.1 in SimCLR's Table 5.
+
+    Returns:
+        The encoder on the CPU.
+    """
+    torch.manual_seed(config.seed)
+    device = resolve_device(config.train.device)
+    precision = resolve_precision(device, config.train.precision)
+    encoder = build_encoder(config.model).to(device)
+    if config.train.channels_last:
+        encoder = encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = torch.optim.Adam(encoder.parameters(), lr=lr, weight_decay=config.train.weight_decay)
+    colour, grey = replace(config.data, second_view="none"), replace(config.data, second_view="grey")
+    iterations = max(1, len(crops) // batch_size)
+    choose = torch.Generator().manual_seed(config.seed)
+    encoder.train()
+    for epoch in range(epochs):
+        for group in optimizer.param_groups:
+            group["lr"] = lr * 0.5 * (1 + math.cos(math.pi * epoch / epochs))
+        rows = uniform_batches(
+            len(crops), batch_size=batch_size, iterations=iterations, seed=config.seed, epoch=epoch
+        )
+        view = grey if torch.rand((), generator=choose) < grey_share else colour
+        total = 0.0
+        for batch in train_batches(
+            crops, rows, view, seed=config.seed, epoch=epoch, views=("first", "second"), workers=view.workers
+        ):
+            batch = batch.to(device, channels_last=config.train.channels_last)
+            with autocast(device, precision):
+                first, second = encoder(batch.first).features, encoder(batch.second).features
+            loss = nt_xent_loss(first, second, temperature=temperature)
+            if not torch.isfinite(loss):
+                raise ReseenError(f"warm-up epoch {epoch + 1}: the loss is not finite, lower the learning rate")
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            total += loss.item()
+        step("warm-up", epoch + 1, epochs, f"loss {total / iterations:.3f}")
+    encoder = encoder.cpu().eval()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    save_file({name: tensor.contiguous() for name, tensor in encoder.state_dict().items()}, partial)
+    partial.replace(path)
+    return encoder
