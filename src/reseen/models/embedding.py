@@ -1,0 +1,58 @@
+"""Features of many crops: the network in evaluation mode, images without augmentation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from reseen.data.loaders import clean_batches
+from reseen.models.encoders import Encoder
+from reseen.models.precision import autocast, resolve_device, resolve_precision
+from reseen.records import Crop
+
+
+def embed(
+    encoder: Encoder,
+    crops: Sequence[Crop],
+    transform: Callable[[Tensor], Tensor],
+    *,
+    batch_size: int,
+    device: str | torch.device = "auto",
+    precision: str = "auto",
+    workers: int = 0,
+    progress: Callable[[int], None] | None = None,
+) -> Tensor:
+    """L2-normalised features ``[M, D]``, float32 on the CPU, in the order of ``crops``.
+
+    The encoder is moved to ``device``; its training mode is what it was before when this returns or raises.
+    ``progress`` is called with the number of images done.
+    """
+    device = resolve_device(device)
+    precision = resolve_precision(device, precision)
+    encoder.to(device)
+    features = torch.empty(len(crops), encoder.dim)
+    done = 0
+    with evaluation_mode(encoder), torch.inference_mode():
+        for rows, images in clean_batches(crops, transform, batch_size=batch_size, workers=workers):
+            images = images.to(device, non_blocking=True, memory_format=torch.channels_last)
+            with autocast(device, precision):
+                features[rows] = encoder(images).features.float().cpu()
+            done += len(rows)
+            if progress is not None:
+                progress(done)
+    return features
+
+
+@contextmanager
+def evaluation_mode(module: nn.Module) -> Iterator[None]:
+    """``module.eval()`` inside; afterwards each part is in the mode it was in."""
+    modes = {part: part.training for part in module.modules()}
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, training in modes.items():
+            part.training = training

@@ -1,0 +1,186 @@
+"""Start from known weights: ImageNet's through timm or torchvision, or a file. No pickle is ever executed."""
+
+from __future__ import annotations
+
+import re
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import huggingface_hub
+import safetensors.torch
+import timm
+import torch
+import torchvision
+from torch import Tensor
+
+from reseen.errors import ReseenError
+from reseen.models.encoders import Encoder, SqueezeNet
+
+_NESTED = ("state_dict", "model")  # keys under which torch files keep their tensors
+_NO_NETWORK = (
+    "the ImageNet weights could not be downloaded; give them with --weights FILE or use --weights none"
+)
+_DOTTED = re.compile(r"\.(norm|conv)\.(\d)\.")  # torchvision's DenseNet files: denselayer1.norm.1.weight
+
+
+@dataclass(frozen=True)
+class WeightsReport:
+    """What became of each tensor. ``loaded`` is a count of tensors; the rest are names.
+
+    ``missing`` keep their initial values; ``unexpected`` were in the source and have no place here (a
+    classifier, most often); ``mismatched`` have another shape here ("name: source shape, shape here") and
+    keep their initial values.
+    """
+
+    source: str
+    loaded: int
+    missing: tuple[str, ...] = ()
+    unexpected: tuple[str, ...] = ()
+    mismatched: tuple[str, ...] = ()
+
+    def summary(self) -> str:
+        """One line: how many tensors were loaded, and up to three names of each kind that was not."""
+        parts = [f"weights {self.source}: {self.loaded} tensors loaded"]
+        lists = {"missing": self.missing, "unexpected": self.unexpected, "of another shape": self.mismatched}
+        for what, names in lists.items():
+            if names:
+                more = ", ..." if len(names) > 3 else ""
+                parts.append(f"{len(names)} {what} ({', '.join(names[:3])}{more})")
+        return "; ".join(parts)
+
+
+def load_weights(encoder: Encoder, source: str | Path) -> WeightsReport:
+    """Fill ``encoder`` in place from "imagenet", "none" (leave it as it is) or a file.
+
+    A file is .safetensors, or a torch file that holds only tensors (perhaps under "state_dict" or "model"),
+    with timm's or torchvision's names for the backbone, or an encoder's own names (``backbone.``,
+    ``neck.``); a prefix "module." is ignored and half precision is raised. A file may cover a part of the
+    network, and what it leaves out keeps its initial value.
+    A ResNet in Caffe's style also needs ``model.stride_on=conv1`` and its ``model.bn_eps``: no file says so.
+
+    Raises:
+        ReseenError: no such file, not weights, code in a pickle, nothing that fits, or no network.
+    """
+    if source == "none":
+        return WeightsReport("none", 0)
+    if source == "imagenet":
+        return _fill(encoder, _imagenet(encoder), "imagenet")
+    return _fill(encoder, read_weights(source), str(source))
+
+
+def read_weights(path: str | Path) -> dict[str, Tensor]:
+    """The named tensors of a safetensors or torch file, without running any code in it.
+
+    Raises:
+        ReseenError: no such file, or it holds anything but tensors.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ReseenError(f"--weights {path}: no such file; give a file, or imagenet, or none")
+    try:
+        if path.suffix == ".safetensors":
+            content: Any = safetensors.torch.load_file(path)
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # pickle, zip, safetensors and OS each raise their own
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ReseenError(
+            f"--weights {path}: cannot be read as plain tensors, and nothing in it was run "
+            f"({reason[:120]}); give a .safetensors file or a torch file that holds only tensors"
+        ) from None
+    for key in _NESTED:
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    if not isinstance(content, Mapping):
+        raise ReseenError(f"--weights {path}: holds a {type(content).__name__}, not named tensors")
+    return {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
+
+
+def _fill(encoder: Encoder, tensors: Mapping[str, Tensor], source: str) -> WeightsReport:
+    state = encoder.state_dict()
+    unexpected: list[str] = []
+    mismatched: list[str] = []
+    found: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        ours = _name_here(name, state)
+        if ours is None:
+            unexpected.append(name)
+        elif tensor.shape != state[ours].shape:
+            mismatched.append(f"{ours}: {list(tensor.shape)}, here {list(state[ours].shape)}")
+        else:
+            found[ours] = tensor
+    if not found:
+        some = next(iter(tensors), "no tensor at all")
+        raise ReseenError(
+            f"--weights {source}: nothing fits this model ({len(tensors)} tensors, such as {some}); "
+            "is it for another model.backbone?"
+        )
+    encoder.load_state_dict(found, strict=False)
+    whole = any(name.startswith("neck.") for name in found)  # an encoder's file, not a backbone's
+    told = {line.partition(":")[0] for line in mismatched}
+    missing = [
+        name
+        for name in state
+        if name not in found
+        and name not in told
+        and not name.endswith("num_batches_tracked")
+        and (whole or name.startswith("backbone."))
+    ]
+    return WeightsReport(source, len(found), tuple(missing), tuple(unexpected), tuple(mismatched))
+
+
+def _name_here(name: str, state: Mapping[str, Tensor]) -> str | None:
+    name = name.removeprefix("module.")
+    for candidate in (name, f"backbone.{name}", "backbone." + _DOTTED.sub(r".\1\2.", name)):
+        if candidate in state:
+            return candidate
+    return None
+
+
+def _imagenet(encoder: Encoder) -> dict[str, Tensor]:
+    """The published weights of the encoder's backbone: from the local cache, else from the network."""
+    if isinstance(encoder.backbone, SqueezeNet):
+        entry = torchvision.models.SqueezeNet1_1_Weights.IMAGENET1K_V1
+        cached = Path(torch.hub.get_dir(), "checkpoints", Path(urlsplit(entry.url).path).name)
+        if not cached.is_file():
+            _ask_network(entry.url)
+        return _fetched(lambda: dict(entry.get_state_dict(check_hash=True)))
+    published: Mapping[str, Any] | None = getattr(encoder.backbone, "pretrained_cfg", None)
+    if not published or not (published.get("hf_hub_id") or published.get("url")):
+        raise ReseenError(
+            "this backbone has no published ImageNet weights; use --weights none or --weights FILE"
+        )
+    name = ".".join(filter(None, (published["architecture"], published.get("tag"))))
+    hub = published.get("hf_hub_id")
+    if hub:
+        for filename in ("model.safetensors", "pytorch_model.bin"):
+            cached_file = huggingface_hub.try_to_load_from_cache(
+                hub, published.get("hf_hub_filename") or filename
+            )
+            if isinstance(cached_file, str):
+                return read_weights(cached_file)
+    _ask_network(huggingface_hub.constants.ENDPOINT if hub else published["url"])
+    return _fetched(lambda: timm.create_model(name, pretrained=True, num_classes=0).state_dict())
+
+
+def _ask_network(url: str) -> None:
+    """Fail at once where there is no network: the download libraries retry for most of a minute."""
+    try:
+        urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=5).close()
+    except urllib.error.HTTPError:
+        pass  # it answered
+    except OSError:
+        raise ReseenError(_NO_NETWORK) from None
+
+
+def _fetched(download: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+    try:
+        return download()
+    except Exception as error:  # each library raises its own
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ReseenError(f"{_NO_NETWORK} ({reason[:120]})") from None
