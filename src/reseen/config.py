@@ -9,7 +9,11 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Iterable, Mapping
+import hashlib
+import itertools
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +23,12 @@ import yaml
 from reseen.errors import ReseenError
 
 RECIPES = Path(__file__).parent / "recipes"
+
+
+def _check(condition: bool, key: str, value: object, must: str) -> None:
+    """Conditions are written so that NaN fails them."""
+    if not condition:
+        raise ReseenError(f"{key} is {value}: it must {must}")
 
 
 @dataclass(frozen=True)
@@ -37,6 +47,17 @@ class DataConfig:
     max_bad_share: float = 0.02  # of unreadable images that are skipped; more stops the run
     workers: int = -1  # loader processes; -1 = by the machine
 
+    def __post_init__(self) -> None:
+        _check(self.height >= 8, "data.height", self.height, "be at least 8 pixels")
+        _check(self.width >= 8, "data.width", self.width, "be at least 8 pixels")
+        _check(0 <= self.pad < 0.5, "data.pad", self.pad, "be a share of the height in [0, 0.5)")
+        _check(0 <= self.flip <= 1, "data.flip", self.flip, "be a probability in [0, 1]")
+        _check(0 <= self.erase <= 1, "data.erase", self.erase, "be a probability in [0, 1]")
+        _check(0 <= self.zoom < 1, "data.zoom", self.zoom, "be a share in [0, 1)")
+        _check(0 <= self.jitter <= 1, "data.jitter", self.jitter, "be a strength in [0, 1]")
+        _check(0 <= self.max_bad_share <= 1, "data.max_bad_share", self.max_bad_share, "be in [0, 1]")
+        _check(self.workers >= -1, "data.workers", self.workers, "be -1 (by the machine), 0 or more")
+
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -44,10 +65,20 @@ class ModelConfig:
 
     backbone: str = "resnet50"
     last_stride: int = 1
+    stride_on: Literal["conv2", "conv1"] = (
+        "conv2"  # of a ResNet's bottlenecks; conv1: weights in Caffe's style
+    )
+    bn_eps: float = 0.0  # of the backbone's batch norms; 0 = the architecture's own (1e-5); Caffe's: 1e-3
     pooling: Literal["avg", "gem"] = "avg"
     bn_group_size: int = 16  # contiguous images that share batch statistics; 0 = the whole batch
     predictor: Literal["linear", "linear_bn"] = "linear_bn"
     predictor_input: Literal["pooled", "embedding"] = "pooled"  # release: before the BN-neck; paper: x
+
+    def __post_init__(self) -> None:
+        _check(self.last_stride in (1, 2), "model.last_stride", self.last_stride, "be 1 or 2")
+        _check(self.bn_eps >= 0, "model.bn_eps", self.bn_eps, "be 0 (the architecture's own) or more")
+        size = self.bn_group_size
+        _check(size == 0 or size >= 2, "model.bn_group_size", size, "be 0 (the whole batch) or at least 2")
 
 
 @dataclass(frozen=True)
@@ -66,6 +97,14 @@ class ClusterConfig:
     outliers: Literal["keep", "drop"] = "keep"  # keep: each is a class of its own
     camera_standardise: bool = False  # z-score features per camera before clustering
 
+    def __post_init__(self) -> None:
+        _check(self.k1 >= 1, "cluster.k1", self.k1, "be at least 1 neighbour")
+        _check(1 <= self.k2 <= self.k1, "cluster.k2", self.k2, f"be between 1 and cluster.k1 = {self.k1}")
+        _check(0 < self.eps < 1, "cluster.eps", self.eps, "be a Jaccard distance in (0, 1)")
+        below = f"be at least 0 and below cluster.eps = {self.eps}"
+        _check(0 <= self.tight_gap < self.eps, "cluster.tight_gap", self.tight_gap, below)
+        _check(self.min_samples >= 1, "cluster.min_samples", self.min_samples, "be at least 1 image")
+
 
 @dataclass(frozen=True)
 class LossConfig:
@@ -83,6 +122,17 @@ class LossConfig:
     centroid_update: Literal["step", "epoch"] = "step"
     second_memory_init: Literal["second_view", "colour"] = "second_view"  # colour: the release
 
+    def __post_init__(self) -> None:
+        _check(self.temperature > 0, "loss.temperature", self.temperature, "be above 0")
+        _check(self.focal_gamma >= 0, "loss.focal_gamma", self.focal_gamma, "be 0 (cross-entropy) or more")
+        _check(0 <= self.momentum < 1, "loss.momentum", self.momentum, "be in [0, 1): the old value's weight")
+        more = self.instance or self.inter or self.symmetric or self.intra != "second"
+        if self.branches == "second" and more:
+            raise ReseenError(
+                "loss.branches=second trains one branch with Eq. (13): set loss.instance, loss.inter and "
+                "loss.symmetric to false and loss.intra to second"
+            )
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -97,8 +147,21 @@ class TrainConfig:
     lr_steps: tuple[float, ...] = (0.25, 0.5, 0.75)  # x0.1 after these shares of the epochs: 20, 40, 60 of 80
     precision: Literal["auto", "bf16", "fp16", "none"] = "auto"
     channels_last: bool = True
-    evaluate_every: int = 5  # epochs
+    evaluate_every: int = 5  # epochs; 0 = after the last only
     device: str = "auto"
+
+    def __post_init__(self) -> None:
+        _check(self.epochs >= 1, "train.epochs", self.epochs, "be at least 1")
+        _check(self.iterations >= 1, "train.iterations", self.iterations, "be at least 1 step per epoch")
+        _check(self.instances >= 1, "train.instances", self.instances, "be at least 1 image per identity")
+        multiple = self.batch_size >= 2 and self.batch_size % self.instances == 0
+        must = f"be at least 2 and a multiple of train.instances = {self.instances}"
+        _check(multiple, "train.batch_size", self.batch_size, must)
+        _check(0 < self.lr < float("inf"), "train.lr", self.lr, "be a finite number above 0")
+        _check(0 <= self.weight_decay < 1, "train.weight_decay", self.weight_decay, "be in [0, 1)")
+        rising = all(before < now for before, now in itertools.pairwise((0.0, *self.lr_steps, 1.0)))
+        _check(rising, "train.lr_steps", list(self.lr_steps), "rise strictly between 0 and 1")
+        _check(self.evaluate_every >= 0, "train.evaluate_every", self.evaluate_every, "be 0 (last) or more")
 
 
 @dataclass(frozen=True)
@@ -113,3 +176,175 @@ class Config:
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+
+    def __post_init__(self) -> None:
+        _check(0 <= self.seed < 2**32, "seed", self.seed, "be a whole number in [0, 2^32)")
+        if not self.cluster.enabled and (self.loss.inter or self.loss.intra != "none"):
+            raise ReseenError(
+                "cluster.enabled=false leaves no labels for the cluster losses: "
+                "set loss.inter=false and loss.intra=none too"
+            )
+
+
+SECTIONS: dict[str, type] = {
+    "data": DataConfig,
+    "model": ModelConfig,
+    "cluster": ClusterConfig,
+    "loss": LossConfig,
+    "train": TrainConfig,
+}
+
+
+def resolve(
+    recipe: str | Path | None = None, file: str | Path | None = None, settings: Sequence[str] = ()
+) -> Config:
+    """Defaults, then the recipe, then a YAML file of differences, then ``key=value`` settings.
+
+    ``recipe`` is a name of :func:`recipe_names` or the path of a YAML file; without it the file's line
+    ``recipe:`` counts, and without that ``cacl``. Values are written as in YAML and typed by the field they
+    go to, so ``off`` is a word where a word is expected. Raises :class:`ReseenError` for an unknown key or
+    recipe (the nearest name is suggested), for a value of the wrong type and for one out of range.
+    """
+    from_file = _read(Path(file)) if file is not None else {}
+    named = from_file.pop("recipe", None)
+    if recipe is not None and named is not None and str(recipe) != named:
+        raise ReseenError(f"{file} says recipe: {named}; drop that line, or --recipe {recipe}")
+    name = str(recipe if recipe is not None else named if named is not None else "cacl")
+    from_recipe = _read(_recipe_path(name))
+    if "recipe" in from_recipe:
+        raise ReseenError(f"{name} names a recipe itself: use it as --config {name}")
+    values = from_recipe | from_file
+    for setting in settings:
+        key, found, text = setting.partition("=")
+        if not found:
+            raise ReseenError(f"--set {setting}: write it as key=value, for instance cluster.eps=0.5")
+        if key.strip() == "recipe":
+            raise ReseenError("--set recipe=... is too late: name it with --recipe")
+        values |= _flatten({key.strip(): _parse_yaml(text, f"--set {setting}")}, "--set")
+    return _build(values | {"recipe": name})
+
+
+def recipe_names() -> tuple[str, ...]:
+    """Names of the recipes that come with reseen, sorted."""
+    return tuple(sorted(path.stem for path in RECIPES.glob("*.yaml")))
+
+
+def to_yaml(config: Config) -> str:
+    """The whole configuration as YAML; :func:`from_yaml` gives back an equal one."""
+    return str(yaml.safe_dump(dataclasses.asdict(config), sort_keys=False))
+
+
+def from_yaml(text: str) -> Config:
+    """Inverse of :func:`to_yaml`. A missing key has its default, an unknown one raises ReseenError."""
+    return _build(_flatten(_parse_yaml(text, "configuration"), "configuration"))
+
+
+def differences(first: Config, second: Config) -> list[str]:
+    """Keys (``cluster.eps``) whose values differ, in the order of the dataclasses; not the recipe's name."""
+    one, two = _values(first), _values(second)
+    return [key for key in one if key != "recipe" and one[key] != two[key]]
+
+
+def fingerprint(config: Config) -> str:
+    """SHA-256 in hexadecimal of every value but the recipe's name: equal where ``differences`` is empty."""
+    same = from_yaml(to_yaml(config))  # 0 given for 0.0 becomes 0.0
+    values = {key: value for key, value in _values(same).items() if key != "recipe"}
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def unknown(what: str, name: str, known: Iterable[str]) -> ReseenError:
+    """The error for a name that does not exist, with the nearest one that does (or all of them)."""
+    names = sorted(known)
+    last = {other.rpartition(".")[2]: other for other in names}  # right word, wrong section: lr -> train.lr
+    near = difflib.get_close_matches(name, names, n=1) or [
+        last[word] for word in difflib.get_close_matches(name.rpartition(".")[2], last, n=1)
+    ]
+    if len(names) > 25:
+        names = sorted({name.partition(".")[0] for name in names})
+    hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(names)}"
+    return ReseenError(f"unknown {what} {name!r}; {hint}")
+
+
+def _recipe_path(name: str) -> Path:
+    if name in recipe_names():
+        return RECIPES / f"{name}.yaml"
+    if name.endswith((".yaml", ".yml")):
+        return Path(name)
+    raise unknown("recipe", name, recipe_names())
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise ReseenError(f"cannot read the configuration {path}: {why}") from error
+    return _flatten(_parse_yaml(text, str(path)), str(path))
+
+
+def _parse_yaml(text: str, where: str) -> Any:
+    """YAML with every scalar left as text: the fields give the types (``off`` may be a word)."""
+    try:
+        return yaml.load(text, Loader=yaml.BaseLoader)  # only dict, list, str
+    except yaml.YAMLError as error:
+        raise ReseenError(f"{where} is not valid YAML: {' '.join(str(error).split())}") from error
+
+
+def _values(config: Config) -> dict[str, Any]:
+    """Key with dots -> value, in the order of the dataclasses."""
+    flat: dict[str, Any] = {}
+    for name, value in dataclasses.asdict(config).items():
+        flat |= {f"{name}.{key}": v for key, v in value.items()} if name in SECTIONS else {name: value}
+    return flat
+
+
+def _flatten(tree: Any, where: str) -> dict[str, Any]:
+    """Nested sections, or keys with dots, to one level. Every key must exist."""
+    if tree is None or tree == "":  # an empty file
+        return {}
+    if not isinstance(tree, Mapping):
+        raise ReseenError(f"{where}: expected lines of the form key: value")
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        if name not in SECTIONS:
+            flat[str(name)] = value
+        elif isinstance(value, Mapping):
+            flat |= {f"{name}.{key}": item for key, item in value.items()}
+        elif value:
+            raise ReseenError(f"{where}: {name} is a section; write for instance {name}.KEY={value}")
+    known = _values(Config())
+    for key in flat:
+        if key not in known:
+            raise ReseenError(f"{where}: {unknown('key', key, known)}")
+    return flat
+
+
+def _build(values: Mapping[str, Any]) -> Config:
+    """Type every value by its field (jsonargparse), then let the dataclasses check the ranges."""
+    from jsonargparse import ArgumentError, ArgumentParser  # a quarter second: not for `reseen --help`
+
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(Config)
+    tree: dict[str, Any] = {}
+    for key, value in values.items():
+        if value in ("", None):
+            raise _expected(key, value)
+        section, _, name = key.rpartition(".")
+        (tree.setdefault(section, {}) if section else tree)[name] = value
+    try:
+        parsed = parser.parse_object(tree).as_dict()
+    except ArgumentError as error:
+        guilty = re.search(r'"([\w.]+)"', str(error))
+        if guilty is None or guilty[1] not in values:
+            raise ReseenError(f"configuration: {' '.join(str(error).split())}") from error
+        raise _expected(guilty[1], values[guilty[1]]) from error
+    return Config(**{name: SECTIONS[name](**v) if name in SECTIONS else v for name, v in parsed.items()})
+
+
+def _expected(key: str, value: Any) -> ReseenError:
+    section, _, name = key.rpartition(".")
+    kind = next(f.type for f in dataclasses.fields(SECTIONS.get(section, Config)) if f.name == name)
+    text = str(getattr(kind, "__name__", kind)) if isinstance(kind, type) else str(kind)
+    words = re.findall(r"""['"]([^'"]+)['"]""", text)  # of a Literal
+    wanted = f"one of {', '.join(words)}" if words else text.replace("tuple[float, ...]", "[0.5, 0.75]")
+    return ReseenError(f"{key} is {repr(value) if value else 'empty'}: expected {wanted}")
