@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 import urllib.error
 import urllib.request
@@ -87,11 +88,14 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
             content: Any = safetensors.torch.load_file(path)
         else:
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # pickle, zip, safetensors and OS each raise their own
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    except pickle.UnpicklingError:
         raise ReseenError(
-            f"--weights {path}: cannot be read as plain tensors, and nothing in it was run "
-            f"({reason[:120]}); give a .safetensors file or a torch file that holds only tensors"
+            f"--weights {path}: it holds Python objects, or is no torch file, and nothing in it was run; "
+            "give a .safetensors file or a torch file that holds only tensors"
+        ) from None
+    except Exception as error:  # zip, safetensors and the system each raise their own
+        raise ReseenError(
+            f"--weights {path}: it is damaged or no file of weights ({_reason(error)})"
         ) from None
     for key in _NESTED:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
@@ -182,5 +186,8 @@ def _fetched(download: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
     try:
         return download()
     except Exception as error:  # each library raises its own
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ReseenError(f"{_NO_NETWORK} ({reason[:120]})") from None
+        raise ReseenError(f"{_NO_NETWORK} ({_reason(error)})") from None
+
+
+def _reason(error: Exception) -> str:
+    return str(error).splitlines()[0][:120] if str(error) else type(error).__name__
