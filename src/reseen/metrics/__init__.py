@@ -1,0 +1,29 @@
+"""Scores as pure functions on arrays or tensors: re-identification, person search, detection, clustering."""
+
+from reseen.metrics.clusters import ClusteringScores, clustering_scores, cross_camera_share, feature_spread
+from reseen.metrics.reid import ReidScores, reid_scores, reid_scores_from_distances
+from reseen.metrics.search import (
+    DetectionScores,
+    SearchScores,
+    box_iou,
+    detection_scores,
+    person_search_scores,
+)
+from reseen.records import SceneDetections, SearchQuery
+
+__all__ = [
+    "ClusteringScores",
+    "DetectionScores",
+    "ReidScores",
+    "SceneDetections",
+    "SearchQuery",
+    "SearchScores",
+    "box_iou",
+    "clustering_scores",
+    "cross_camera_share",
+    "detection_scores",
+    "feature_spread",
+    "person_search_scores",
+    "reid_scores",
+    "reid_scores_from_distances",
+]

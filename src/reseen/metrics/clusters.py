@@ -1,0 +1,101 @@
+"""How good pseudo labels and features are: diagnostics for people, never an input of training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reseen.metrics._arrays import to_features, to_labels
+from reseen.records import JUNK, UNKNOWN_CAMERA, Labels
+
+
+@dataclass(frozen=True)
+class ClusteringScores:
+    """Pseudo labels against identities. Outliers count as clusters of one image.
+
+    ``ari``: adjusted Rand index. ``nmi``: normalised mutual information, which rises with the number of
+    clusters: read it beside the others. Of all pairs of images that share a cluster, ``pair_precision`` share
+    the identity; of all that share the identity, ``pair_recall`` share a cluster; ``pair_f1`` is their
+    harmonic mean. A share of no pairs is nan. ``clusters`` counts labels >= 0, ``outliers`` images.
+    """
+
+    ari: float
+    nmi: float
+    pair_precision: float
+    pair_recall: float
+    pair_f1: float
+    clusters: int
+    outliers: int
+
+
+def clustering_scores(pseudo_labels: Any, identities: Any) -> ClusteringScores:
+    """Compare pseudo labels ``[M]`` (-1 = outlier) with identities ``[M]`` (-1 = nobody knows: left out).
+
+    Raises ReseenError when the lengths differ. Needs memory for the pairs (cluster, identity) that occur.
+    """
+    from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score  # a second to import
+
+    labels = to_labels(pseudo_labels, "pseudo labels")
+    people = to_labels(identities, "identities", len(labels))
+    labels, people = labels[people != JUNK], people[people != JUNK]
+    outliers = labels < 0
+    singles = labels.copy()
+    singles[outliers] = labels.max(initial=-1) + 1 + np.arange(int(outliers.sum()))
+
+    _, clusters = np.unique(singles, return_inverse=True)
+    _, persons = np.unique(people, return_inverse=True)
+    cells = clusters.astype(np.int64) * (int(persons.max(initial=0)) + 1) + persons
+    together, clustered, same = _pairs(cells), _pairs(clusters), _pairs(persons)
+    return ClusteringScores(
+        ari=float(adjusted_rand_score(people, singles)) if len(people) else float("nan"),
+        nmi=float(normalized_mutual_info_score(people, singles)) if len(people) else float("nan"),
+        pair_precision=_share(together, clustered),
+        pair_recall=_share(together, same),
+        pair_f1=_share(2 * together, clustered + same),
+        clusters=len(np.unique(labels[~outliers])),
+        outliers=int(outliers.sum()),
+    )
+
+
+def cross_camera_share(pseudo_labels: Any, cameras: Any) -> float:
+    """Share of the clusters of at least two images that span more than one camera; nan without any.
+
+    ``pseudo_labels`` and ``cameras`` are ``[M]``. Outliers and images of unknown camera (both -1) are left
+    out. A share near 0 says that clusters are cameras, not people. Raises ReseenError when lengths differ.
+    """
+    labels = to_labels(pseudo_labels, "pseudo labels")
+    seen_by = to_labels(cameras, "cameras", len(labels))
+    usable = (labels >= 0) & (seen_by != UNKNOWN_CAMERA)
+    clusters, counts = np.unique(labels[usable], return_counts=True)
+    pairs = np.unique(np.stack([labels[usable], seen_by[usable]]), axis=1)
+    _, views = np.unique(pairs[0], return_counts=True)  # cameras of each cluster, in the order of `clusters`
+    large = counts >= 2
+    return float((views[large] > 1).mean()) if len(clusters) and large.any() else float("nan")
+
+
+def feature_spread(features: Any) -> float:
+    """How far unit features ``[M, D]`` spread over the sphere: 1 - |mean|^2, from 0 (collapsed) to 1.
+
+    It is the mean cosine distance over all pairs of images, and it does not depend on the basis, unlike
+    SimSiam's mean standard deviation per dimension. Rows are L2-normalised here. nan without rows.
+    Raises ReseenError for features that are not finite.
+    """
+    rows = to_features(features, "features").astype(np.float64)
+    if not len(rows):
+        return float("nan")
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    mean = (rows / np.maximum(lengths, np.finfo(np.float64).tiny)).mean(axis=0)
+    return float(1.0 - mean @ mean)
+
+
+def _pairs(labels: NDArray[Any] | Labels) -> int:
+    """Unordered pairs of entries with the same label."""
+    counts = np.unique(labels, return_counts=True)[1].astype(np.int64)
+    return int((counts * (counts - 1) // 2).sum())
+
+
+def _share(part: int, whole: int) -> float:
+    return part / whole if whole else float("nan")
