@@ -1,0 +1,175 @@
+"""What a data folder is, what is in it, and what it lacks. Nothing is printed here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from reseen.config import ClusterConfig
+from reseen.data.images import scan_images
+from reseen.data.paths import shown
+from reseen.data.readers import open_data
+from reseen.records import DISTRACTOR, Crop, Labels, ReidData, cameras_of
+
+FEW = 20  # lines of one kind that are written out
+
+# Published counts per split: images and persons (junk and distractors are images of no person).
+KNOWN = {
+    "Market-1501": {"train": (12_936, 751), "query": (3_368, 750), "gallery": (19_732, 750)},
+    "DukeMTMC-reID": {"train": (16_522, 702), "query": (2_228, 702), "gallery": (17_661, 1_110)},
+    "MSMT17": {"train": (32_621, 1_041), "query": (11_659, 3_060), "gallery": (82_161, 3_060)},
+}
+KNOWN_CAMERAS = {"Market-1501": 6, "DukeMTMC-reID": 8, "MSMT17": 15}
+
+
+@dataclass(frozen=True)
+class Split:
+    """Counts of one split; ``identities`` None: nobody labelled it; ``expected`` (images, identities)."""
+
+    name: str
+    images: int
+    identities: int | None
+    junk: int
+    distractors: int
+    cameras: tuple[int, ...]
+    unknown_camera: int
+    expected: tuple[int, int] | None
+
+    @property
+    def as_published(self) -> bool:
+        return self.expected is None or self.expected == (self.images, self.identities)
+
+    def line(self) -> str:
+        text = f"{self.name}: {_count(self.images, 'image')}"
+        if self.identities is not None:
+            text += f", {_count(self.identities, 'identity', 'identities')}"
+        if self.junk or self.distractors:
+            text += f" ({self.distractors:,} distractors, {self.junk:,} junk)"
+        cameras = ", ".join(str(camera) for camera in self.cameras[:FEW])
+        text += f", {_count(len(self.cameras), 'camera')} ({cameras})" if self.cameras else ""
+        if self.unknown_camera:
+            text += f", camera unknown for {self.unknown_camera:,}"
+        if self.expected is None:
+            return text
+        if self.as_published:
+            return f"{text}: as published"
+        return f"{text}: published are {self.expected[0]:,} images, {self.expected[1]:,} identities"
+
+
+@dataclass(frozen=True)
+class Report:
+    """What :func:`examine` found. ``damaged`` and ``skipped`` name files, ``warnings`` say what to do."""
+
+    name: str
+    root: Path
+    splits: tuple[Split, ...]
+    damaged: tuple[str, ...]
+    skipped: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def healthy(self) -> bool:
+        """Nothing damaged, skipped or missing, no warning."""
+        return not (self.damaged or self.skipped or self.warnings)
+
+    def lines(self) -> list[str]:
+        """The report as lines of text."""
+        lines = [f"{shown(self.root)}: {shown(self.name)}", *(f"  {split.line()}" for split in self.splits)]
+        for title, found in (("damaged", self.damaged), ("skipped", self.skipped)):
+            lines += [f"  {title}: {line}" for line in found[:FEW]]
+            if len(found) > FEW:
+                lines.append(f"  {title}: and {len(found) - FEW:,} more")
+        lines += [f"  warning: {warning}" for warning in self.warnings]
+        lines.append(
+            "  every image can be read" if not self.damaged else f"  {len(self.damaged):,} damaged images"
+        )
+        return lines
+
+
+def examine(
+    path: str | Path,
+    *,
+    camera_pattern: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Report:
+    """Read the data at ``path`` as :func:`reseen.data.open_data` does, decode every image, and report.
+
+    Args:
+        progress: called with (done, total) images now and then.
+
+    Raises:
+        ReseenError: there is no data that could be examined.
+    """
+    data = open_data(path, camera_pattern=camera_pattern)
+    known = KNOWN.get(data.name, {})
+    parts: list[tuple[str, tuple[Crop, ...], Labels | None]] = [("train", data.train, data.train_identities)]
+    for name, part in (("query", data.query), ("gallery", data.gallery)):
+        if part is not None:
+            parts.append((name, part.crops, part.identities))
+    splits = tuple(_split(name, crops, labels, known.get(name)) for name, crops, labels in parts if crops)
+    images = tuple(crop for _, crops, _ in parts for crop in crops)
+    _, _, damaged = scan_images(images, max_bad_share=1.0, progress=progress)
+    return Report(
+        name=data.name,
+        root=data.root,
+        splits=splits,
+        damaged=damaged,
+        skipped=data.skipped,
+        warnings=tuple(_warnings(data, splits)),
+    )
+
+
+def _split(
+    name: str, crops: tuple[Crop, ...], labels: Labels | None, expected: tuple[int, int] | None
+) -> Split:
+    cameras = cameras_of(crops)
+    values = np.empty(0, dtype=np.int64) if labels is None else labels
+    return Split(
+        name=name,
+        images=len(crops),
+        identities=None if labels is None else len(np.unique(values[values > DISTRACTOR])),
+        junk=int((values < DISTRACTOR).sum()),
+        distractors=int((values == DISTRACTOR).sum()),
+        cameras=tuple(np.unique(cameras[cameras >= 0]).tolist()),
+        unknown_camera=int((cameras < 0).sum()),
+        expected=expected,
+    )
+
+
+def _warnings(data: ReidData, splits: tuple[Split, ...]) -> list[str]:
+    found = {split.name: split for split in splits}
+    warnings = [
+        f"the {name} part is missing: {images:,} images of {persons:,} identities are published"
+        for name, (images, persons) in KNOWN.get(data.name, {}).items()
+        if name not in found
+    ]
+    if not all(split.as_published for split in splits):
+        warnings.append(
+            f"this is not the whole {data.name}: results cannot be compared with published ones "
+            f"(a set of your own under names of this kind is fine)"
+        )
+    train = found.get("train")
+    if train is None:
+        return [*warnings, "there is nothing to train on"]
+    k1 = ClusterConfig().k1
+    if train.images <= k1:
+        warnings.append(
+            f"{_count(train.images, 'image')} to train on are too few: cluster.k1 is {k1}, lower it"
+        )
+    cameras = KNOWN_CAMERAS.get(data.name, len(train.cameras))
+    if not train.cameras:
+        warnings.append(
+            "no camera is known, so batches cannot prefer other cameras: give a plain folder a camera pattern"
+        )
+    elif len(train.cameras) == 1:
+        warnings.append("all training images are of one camera: nothing can be learnt across cameras")
+    elif len(train.cameras) != cameras:
+        warnings.append(f"{len(train.cameras)} of {cameras} cameras occur in training")
+    return warnings
+
+
+def _count(number: int, one: str, many: str = "") -> str:
+    return f"{number:,} {one if number == 1 else many or one + 's'}"

@@ -1,0 +1,204 @@
+"""From a file to pixels: 8-bit RGB, or one clear line about what is wrong with the file.
+
+Ordinary JPEG files are decoded by torchvision, which is several times as fast as Pillow and gives the same
+pixels. Everything else goes through Pillow: it converts CMYK, palette, 16-bit and transparent images, takes
+the first frame of animated ones, and survives damaged PNG files, which were seen to end the process in
+torchvision 0.29.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import warnings
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+from torchvision.io import ImageReadMode, decode_jpeg
+
+from reseen.data.paths import shown
+from reseen.errors import ReseenError
+from reseen.records import Crop, Labels
+
+MAX_PIXELS = 100_000_000  # declared size beyond which nothing is decoded: 300 MB of pixels
+MAX_BYTES = 4 * MAX_PIXELS  # of a file; what is larger cannot hold an image of that size in 8-bit RGB
+FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")  # nothing that runs a program
+_FLOAT_MODES = ("I", "F")  # 32-bit samples: no agreed range to map to 8 bits
+
+
+class _BadImageError(Exception):
+    """Why an image cannot be used, to be said after its name."""
+
+
+def read_image(path: str | Path) -> Tensor:
+    """Decode an image file to uint8 ``[3, H, W]`` RGB, turned upright by its EXIF orientation.
+
+    Grey, palette and CMYK images become RGB, 16-bit samples keep their high byte, transparency is dropped,
+    and of an animation the first frame is taken.
+
+    Raises:
+        ReseenError: missing, empty, truncated, not an image, 32-bit, or larger than :data:`MAX_PIXELS`;
+            the message names the file and the reason.
+    """
+    try:
+        if os.path.exists(path) and not os.path.isfile(path):
+            raise _BadImageError("is not a file")
+        with open(path, "rb") as file:
+            return _decode(file.read(MAX_BYTES + 1))
+    except OSError as error:
+        raise ReseenError(f"{shown(path)} cannot be read: {error.strerror or error}") from error
+    except _BadImageError as error:
+        raise ReseenError(f"{shown(path)} {error}: replace or remove it") from error
+
+
+def decode_image(data: bytes, name: str = "the image") -> Tensor:
+    """The same for bytes in memory, for example an upload; ``name`` begins the message of an error."""
+    try:
+        return _decode(data)
+    except _BadImageError as error:
+        raise ReseenError(f"{shown(name)} {error}") from error
+
+
+def scan_images(
+    crops: Sequence[Crop],
+    *,
+    max_bad_share: float,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[tuple[Crop, ...], Labels, tuple[str, ...]]:
+    """Decode every image once and leave out those that cannot be used.
+
+    Args:
+        max_bad_share: how many of the M images may be bad, as a share; 1 lists all problems and never raises.
+        progress: called with (done, total) now and then.
+
+    Returns:
+        The good crops, their rows ``[M']`` in ``crops`` (int64), and one line per bad image.
+
+    Raises:
+        ReseenError: no crops at all, or more than ``max_bad_share`` of them are bad.
+    """
+    if not crops:
+        raise ReseenError("there is no image to check: the training part of the data is empty")
+    found: list[str | None] = []
+    with ThreadPoolExecutor(max_workers=min(16, usable_cpus() + 1)) as pool:
+        for problem in pool.map(_problem, crops):
+            found.append(problem)
+            if progress is not None and (len(found) % 256 == 0 or len(found) == len(crops)):
+                progress(len(found), len(crops))
+    problems = tuple(problem for problem in found if problem is not None)
+    if len(problems) > max_bad_share * len(crops):
+        raise ReseenError(
+            f"{len(problems)} of {len(crops)} images are unusable, more than "
+            f"data.max_bad_share={max_bad_share:g} allows: replace or remove them, or raise it; "
+            f"first: {problems[0]}"
+        )
+    kept = np.array([row for row, problem in enumerate(found) if problem is None], dtype=np.int64)
+    return tuple(crops[row] for row in kept), kept, problems
+
+
+def fingerprint(crops: Sequence[Crop], root: Path) -> str:
+    """Hex digest over the crops in their order: names relative to ``root``, sizes, cameras; no identities.
+
+    Raises:
+        ReseenError: a file is missing.
+    """
+    digest = hashlib.sha256()
+    for crop in crops:
+        try:
+            size = os.stat(crop.path).st_size
+        except OSError as error:
+            raise ReseenError(f"{shown(crop.path)} cannot be read: {error.strerror}") from error
+        name = crop.path.relative_to(root) if crop.path.is_relative_to(root) else crop.path
+        digest.update(f"{name.as_posix()}\0{size}\0{crop.camera}\n".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
+
+
+def usable_cpus() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _problem(crop: Crop) -> str | None:
+    try:
+        read_image(crop.path)
+    except ReseenError as error:
+        return str(error)
+    return None
+
+
+def _decode(data: bytes) -> Tensor:
+    if not data:
+        raise _BadImageError("is empty (0 bytes)")
+    if len(data) > MAX_BYTES:
+        raise _BadImageError(f"is larger than {MAX_BYTES:,} bytes")
+    header = _jpeg_header(data)
+    if header is None:
+        return _decode_with_pillow(data)
+    width, height, ordinary = header
+    _check_size(width, height)
+    if not ordinary:
+        return _decode_with_pillow(data)
+    try:
+        encoded = torch.frombuffer(bytearray(data), dtype=torch.uint8)
+        pixels: Tensor = decode_jpeg(encoded, mode=ImageReadMode.RGB, apply_exif_orientation=True)
+        return pixels
+    except RuntimeError as error:
+        raise _BadImageError("is truncated or damaged") from error
+
+
+def _decode_with_pillow(data: bytes) -> Tensor:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # on odd metadata; sizes are checked here
+            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+                _check_size(*image.size)
+                deep = image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG")
+                if image.mode in _FLOAT_MODES and not deep:
+                    raise _BadImageError("has 32-bit samples; save it with 8 bits")
+                upright = ImageOps.exif_transpose(image)
+                if deep:
+                    upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
+                pixels = np.array(upright.convert("RGB"))
+    except _BadImageError:
+        raise
+    except UnidentifiedImageError as error:
+        raise _BadImageError("is not an image of a kind that can be read (JPEG, PNG, WebP, ...)") from error
+    except Image.DecompressionBombError as error:
+        raise _BadImageError(f"is larger than {MAX_PIXELS:,} pixels") from error
+    except Exception as error:  # Pillow's decoders raise almost anything on damaged data
+        raise _BadImageError("is truncated or damaged") from error
+    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+
+
+def _check_size(width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise _BadImageError(f"declares {width} x {height} pixels, more than {MAX_PIXELS:,}")
+    if width * height == 0:
+        raise _BadImageError("declares no pixels")
+
+
+def _jpeg_header(data: bytes) -> tuple[int, int, bool] | None:
+    """Width, height and whether torchvision decodes it well (8 bit, grey or three colours); None: no JPEG."""
+    if not data.startswith(b"\xff\xd8\xff"):
+        return None
+    place = 2
+    while place + 9 < len(data) and data[place] == 0xFF:
+        marker = data[place + 1]
+        if marker == 0xFF:  # padding
+            place += 1
+        elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # start of frame
+            precision, parts = data[place + 4], data[place + 9]
+            height = int.from_bytes(data[place + 5 : place + 7], "big")
+            width = int.from_bytes(data[place + 7 : place + 9], "big")
+            return width, height, precision == 8 and parts in (1, 3)
+        elif marker == 0x01 or 0xD0 <= marker <= 0xD8:  # a marker without a segment
+            place += 2
+        else:
+            place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+    raise _BadImageError("is truncated or damaged")

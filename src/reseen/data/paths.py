@@ -1,0 +1,74 @@
+"""Which files count as images, in what order they are read, and how a path is written in a message."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from reseen.errors import ReseenError
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"})
+_LITTER = frozenset({"thumbs.db", "desktop.ini", "__macosx"})  # left by file managers, never data
+
+
+def shown(path: str | Path) -> str:
+    """``path`` on one printable line, whatever bytes the file system holds."""
+    text = str(path).encode("utf-8", "replace").decode("utf-8")
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
+def is_litter(name: str) -> bool:
+    """Hidden files and what file managers leave behind; not worth a word."""
+    return name.startswith(".") or name.lower() in _LITTER
+
+
+def is_image(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
+
+
+def files_in(folder: Path) -> list[str]:
+    """Names of the files directly in ``folder``, sorted; none where it does not exist.
+
+    Raises:
+        ReseenError: the folder cannot be read.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entry.name for entry in entries if entry.is_file() and not is_litter(entry.name))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise _unreadable(folder, error) from error
+
+
+def files_below(folder: Path) -> list[str]:
+    """Names of all files below ``folder``, relative to it with ``/``, sorted.
+
+    Linked folders are followed, each folder once.
+
+    Raises:
+        ReseenError: a folder cannot be read.
+    """
+    return sorted(_walk(folder))
+
+
+def _walk(folder: Path) -> Iterator[str]:
+    def fail(error: OSError) -> None:
+        raise _unreadable(Path(error.filename or folder), error) from error
+
+    seen: set[tuple[int, int]] = set()
+    for place, folders, names in os.walk(folder, onerror=fail, followlinks=True):
+        status = os.stat(place)
+        if (status.st_dev, status.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        folders[:] = sorted(name for name in folders if not is_litter(name))
+        inside = os.path.relpath(place, folder).replace(os.sep, "/")
+        prefix = "" if inside == "." else f"{inside}/"
+        yield from (prefix + name for name in names if not is_litter(name))
+
+
+def _unreadable(folder: Path, error: OSError) -> ReseenError:
+    return ReseenError(f"{shown(folder)} cannot be read ({error.strerror}): check its permissions")
