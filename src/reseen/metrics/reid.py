@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from reseen.clustering.compiled import compiled, compiled_sums
 from reseen.errors import ReseenError
 from reseen.metrics._arrays import Floats, to_features, to_floats, to_labels
 from reseen.records import JUNK, UNKNOWN_CAMERA, Labels
@@ -102,7 +102,7 @@ def reid_scores_from_distances(
     protocol = _Protocol.of(
         query_identities, gallery_identities, query_cameras, gallery_cameras, num_queries, num_gallery
     )
-    unused = np.empty((num_queries, 0), dtype=matrix.dtype)
+    unused = np.empty((num_queries, 0), dtype=np.float32)
     exact = np.full(num_queries, -1, dtype=np.float32)  # the mark of "nothing to compute again"
     return protocol.score(_negated_blocks(matrix), unused, unused, exact, ranks)
 
@@ -190,7 +190,7 @@ def _negated_blocks(distances: Floats) -> Iterator[Floats]:
         yield -block
 
 
-@njit(cache=True, fastmath={"reassoc", "contract"})  # type: ignore[untyped-decorator]
+@compiled_sums
 def _inner(first: Floats, second: Floats) -> np.float32:
     total = 0.0
     for d in range(first.shape[0]):
@@ -198,7 +198,7 @@ def _inner(first: Floats, second: Floats) -> np.float32:
     return np.float32(total)
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@compiled
 def _negatives_above(
     row: Floats,
     known: NDArray[np.bool_],
@@ -233,7 +233,7 @@ def _negatives_above(
     return above
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@compiled
 def _score_block(
     block: Floats,  # [B, G] similarities; overwritten
     queries: Floats,  # [B, D]

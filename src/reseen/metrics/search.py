@@ -136,7 +136,7 @@ def detection_scores(
 
 
 def box_iou(first: Floats, second: Floats) -> NDArray[np.float64]:
-    """Intersection over union ``[n, m]`` of xyxy boxes ``[n, 4]`` and ``[m, 4]``, no "+1"; 0 for empty boxes."""
+    """Intersection over union ``[n, m]`` of xyxy boxes ``[n, 4]`` and ``[m, 4]``, no "+1"; 0 if empty."""
     a, b = first[:, None].astype(np.float64), second[None].astype(np.float64)
     sides = np.clip(np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2]), 0, None)
     shared = sides.prod(axis=-1)
