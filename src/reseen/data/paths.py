@@ -43,14 +43,14 @@ def files_in(folder: Path) -> list[str]:
 
 
 def files_below(folder: Path) -> list[str]:
-    """Names of all files below ``folder``, relative to it with ``/``, sorted.
+    """Names of all files below ``folder``, relative to it with ``/``, sorted; none where it does not exist.
 
     Linked folders are followed, each folder once.
 
     Raises:
         ReseenError: a folder cannot be read.
     """
-    return sorted(_walk(folder))
+    return sorted(_walk(folder)) if os.path.isdir(folder) else []
 
 
 def _walk(folder: Path) -> Iterator[str]:
