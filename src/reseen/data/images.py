@@ -28,7 +28,7 @@ from reseen.records import Crop, Labels
 
 MAX_PIXELS = 100_000_000  # declared size beyond which nothing is decoded: 300 MB of pixels
 MAX_BYTES = 4 * MAX_PIXELS  # of a file; what is larger cannot hold an image of that size in 8-bit RGB
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")  # nothing that runs a program
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")  # nothing that runs a program
 _FLOAT_MODES = ("I", "F")  # 32-bit samples: no agreed range to map to 8 bits
 
 

@@ -11,7 +11,8 @@ from reseen.data import clean_transform, open_data, scan_images
 from reseen.errors import ReseenError
 from reseen.experiments.progress import Progress
 from reseen.methods.common import pseudo_labels
-from reseen.models import embed, resolve_device, resolve_precision
+from reseen.models import resolve_device, resolve_precision
+from reseen.models.embedding import embed
 from reseen.records import PseudoLabels, cameras_of
 from reseen.training import load_encoder
 

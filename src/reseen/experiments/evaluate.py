@@ -10,7 +10,8 @@ from reseen.errors import ReseenError
 from reseen.evaluation import evaluate_features
 from reseen.experiments.progress import Progress
 from reseen.metrics import ReidScores
-from reseen.models import embed, resolve_device, resolve_precision
+from reseen.models import resolve_device, resolve_precision
+from reseen.models.embedding import embed
 from reseen.training import BEST, LABEL_FREE, LAST, load_encoder
 
 FILES = {"last": LAST, "best-on-test": BEST, "label-free": LABEL_FREE}

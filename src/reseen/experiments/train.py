@@ -15,7 +15,7 @@ from reseen.experiments.progress import Progress
 from reseen.experiments.run_report import report
 from reseen.methods import get_method
 from reseen.metrics import clustering_scores
-from reseen.models import embed
+from reseen.models.embedding import embed
 from reseen.records import Labels, ReidData
 from reseen.training import Method, Run, fit
 

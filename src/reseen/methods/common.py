@@ -11,7 +11,8 @@ from reseen.clustering import dbscan, jaccard_graph, refine, refine_official
 from reseen.config import ClusterConfig, Config
 from reseen.data import clean_transform, grey_transform, train_batches
 from reseen.memory import cluster_means, momentum_update
-from reseen.models import Encoder, embed
+from reseen.models import Encoder
+from reseen.models.embedding import embed
 from reseen.records import Crop, Labels, PseudoLabels
 from reseen.training.run import Run
 

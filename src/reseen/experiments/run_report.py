@@ -1,0 +1,137 @@
+"""``reseen report``: the pictures of a run that need its images, then the page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from reseen.config import Config
+from reseen.data import clean_transform, grey_transform, open_data
+from reseen.evaluation import ranked_lists
+from reseen.experiments import figures
+from reseen.experiments.canvas import save_figure
+from reseen.experiments.report import run_report
+from reseen.models import Encoder, resolve_device, resolve_precision
+from reseen.models.embedding import embed
+from reseen.records import Crop, LabelledCrops, ReidData
+from reseen.training import LAST, START, load_encoder
+
+QUERIES = 4  # rows of the ranked-list picture
+GALLERY = 4_000  # images at most behind it: the picture is an illustration, the scores are in the table
+TSNE_IMAGES, TSNE_PEOPLE = 1000, 60  # Fig. 6
+PANEL = 6  # people of the augmentation panel
+
+
+def report(run: Path, *, data: Path | None = None, images: ReidData | None = None) -> Path:
+    """Write RUN/report/index.html; with the data also ranked lists, augmentation panel and t-SNE.
+
+    Args:
+        data: the data set; ``images``: the same, already read.
+    """
+    if images is None and data is not None:
+        images = open_data(data)
+    if images is not None:
+        start, last = (load_encoder(run / "checkpoint" / name)[0] for name in (START, LAST))
+        _, checkpoint = load_encoder(run / "checkpoint" / LAST)
+        models = {"before training": start, "after training": last}
+        _ranked(run, images, models, checkpoint.config, grey=_grey(checkpoint.config))
+        _panel(run, images, checkpoint.config)
+        _tsne(run, images, models, checkpoint.config, grey=_grey(checkpoint.config))
+    page = run_report(run)
+    print(f"report: {page}")
+    return page
+
+
+def _grey(config: Config) -> bool:
+    return config.loss.branches == "second" and config.data.second_view == "grey"
+
+
+def _features(encoder: Encoder, crops: tuple[Crop, ...], config: Config, *, grey: bool) -> Tensor:
+    device = resolve_device(config.train.device)
+    return embed(
+        encoder,
+        crops,
+        grey_transform(config.data) if grey else clean_transform(config.data),
+        batch_size=128,
+        device=device,
+        precision=resolve_precision(device, config.train.precision),
+        workers=config.data.workers,
+    )
+
+
+def _ranked(run: Path, images: ReidData, models: dict[str, Encoder], config: Config, *, grey: bool) -> None:
+    """Ranked lists of a few queries, spread evenly over the query set rather than picked."""
+    if images.query is None or images.gallery is None:
+        return
+    rows = np.linspace(0, len(images.query) - 1, QUERIES).astype(np.int64)
+    query = LabelledCrops(tuple(images.query.crops[i] for i in rows), images.query.identities[rows])
+    gallery = _some_gallery(images.gallery, query)
+    paths, ranked, correct, titles = [], [], [], []
+    lists = {
+        name: ranked_lists(
+            _features(encoder, query.crops, config, grey=grey),
+            _features(encoder, gallery.crops, config, grey=grey),
+            query,
+            gallery,
+            top=10,
+        )
+        for name, encoder in models.items()
+    }
+    for i, crop in enumerate(query.crops):
+        for name, found in lists.items():
+            paths.append(crop.path)
+            ranked.append([gallery.crops[j].path for j in found.rows[i] if j >= 0])
+            correct.append([bool(hit) for hit in found.correct[i]])
+            titles.append(name)
+    size = f"all {len(gallery)}" if len(gallery) == len(images.gallery) else f"{len(gallery)} sampled"
+    save_figure(
+        figures.ranked_lists(paths, ranked, correct, titles=titles),
+        run / "report" / "ranked-lists.png",
+        title="Ranked lists",
+        alt=f"{QUERIES} queries spread evenly over the query set (not picked), against {size} gallery images; "
+        "images of the query's person by the query's own camera are left out, as in the protocol.",
+    )
+
+
+def _some_gallery(gallery: LabelledCrops, query: LabelledCrops) -> LabelledCrops:
+    """The whole gallery, or every image of the queries' people among an even sample of the rest."""
+    if len(gallery) <= GALLERY:
+        return gallery
+    wanted = np.isin(gallery.identities, query.identities)
+    rest = np.flatnonzero(~wanted)
+    sample = rest[np.linspace(0, len(rest) - 1, GALLERY - int(wanted.sum())).astype(np.int64)]
+    rows = np.sort(np.concatenate([np.flatnonzero(wanted), sample]))
+    return LabelledCrops(tuple(gallery.crops[i] for i in rows), gallery.identities[rows])
+
+
+def _panel(run: Path, images: ReidData, config: Config) -> None:
+    rows = np.linspace(0, len(images.train) - 1, min(PANEL, len(images.train))).astype(np.int64)
+    save_figure(
+        figures.augmentation_panel([images.train[i].path for i in rows], config.data, seed=config.seed),
+        run / "report" / "augmentation.png",
+        title="What training sees",
+        alt="Raw image, first view T, second view T', the same in grey and with colour jitter (Fig. 2 and 4).",
+    )
+
+
+def _tsne(run: Path, images: ReidData, models: dict[str, Encoder], config: Config, *, grey: bool) -> None:
+    """Fig. 6: the same training images under both models; needs identities to colour them."""
+    if images.train_identities is None:
+        return
+    people = np.unique(images.train_identities)[:TSNE_PEOPLE]
+    rows = np.flatnonzero(np.isin(images.train_identities, people))[:TSNE_IMAGES]
+    crops = tuple(images.train[i] for i in rows)
+    save_figure(
+        figures.tsne(
+            {name: _features(encoder, crops, config, grey=grey).numpy() for name, encoder in models.items()},
+            images.train_identities[rows],
+            paths=[crop.path for crop in crops],
+            seed=config.seed,
+        ),
+        run / "report" / "tsne.png",
+        title="Training images in feature space (t-SNE)",
+        alt=f"{len(rows)} training images of {len(np.unique(images.train_identities[rows]))} people before and "
+        "after training, coloured by identity (Fig. 6); identities colour the points and do nothing else.",
+    )

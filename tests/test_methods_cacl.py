@@ -1,0 +1,121 @@
+"""CACL: which term reaches which module, for every row of Table 7; memories and views as Algorithm 1 has them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from worlds import people, tiny
+
+from reseen.data import TrainBatch
+from reseen.methods import get_method
+from reseen.training import new_run
+
+FIRST, SECOND = {"first", "predictor"}, {"second", "second_predictor"}
+CACL = {"instance": FIRST, "inter": FIRST, "intra_first": {"first"}, "intra_second": {"second"}}
+CSCL = {**CACL, "instance_second": SECOND, "inter_second": SECOND}
+
+
+def without(terms: dict[str, set[str]], *names: str) -> dict[str, set[str]]:
+    return {name: reached for name, reached in terms.items() if name not in names}
+
+
+TABLE_7 = {
+    "cacl-no-clustering": {"instance": FIRST},
+    "cacl-single": {"intra_second": {"second"}},
+    "cacl-single-grey": {"intra_second": {"second"}},
+    "cacl-no-refine": CACL,
+    "cacl-no-instance": without(CACL, "instance"),
+    "cacl-no-cluster-loss": without(CACL, "inter", "intra_first"),
+    "cacl-no-intra": without(CACL, "intra_first"),
+    "cacl-no-inter": without(CACL, "inter"),
+    "cacl-no-stopgrad": {**CACL, "instance": FIRST | {"second"}},
+    "cscl": CSCL,
+    "cscl-no-stopgrad": {**CSCL, "instance": FIRST | {"second"}, "instance_second": SECOND | {"first"}},
+    "cacl": CACL,
+}
+
+
+@pytest.mark.parametrize("row", TABLE_7)
+def test_each_term_reaches_the_modules_that_table_7_says(row, tmp_path):
+    crops, _ = people(tmp_path, identities=4)
+    config = tiny(row)
+    method = get_method(config.method)
+    run = new_run(config, method, weights="none", say=lambda line: None)
+    method.start(run, crops)
+    run.labels = np.repeat(np.arange(4), 4)
+    features = method.embed(run, crops)
+    method.remember(run, features, method.assign(run, features, np.ones(16, dtype=np.int64)))
+    run.labels = np.repeat(np.arange(4), 4)
+    rows = torch.arange(8)
+    images = torch.randn(2, 8, 3, 32, 16)
+    run.networks.train()
+    terms, keys = method.losses(run, TrainBatch(rows, images[0], images[1]), torch.from_numpy(run.labels)[rows])
+    modules = {name: list(m.parameters()) for name, m in run.networks.named_children()}
+    reached = {
+        term: {
+            name
+            for name, parameters in modules.items()
+            if any(
+                g is not None and g.abs().sum() > 0
+                for g in torch.autograd.grad(
+                    value, [p for p in parameters if p.requires_grad], retain_graph=True, allow_unused=True
+                )
+            )
+        }
+        for term, value in terms.items()
+    }
+    assert reached == TABLE_7[row]
+    assert set(keys) == ({"second"} if row.startswith("cacl-single") else {"first", "second"})
+
+
+def test_both_branches_start_from_the_same_weights_but_do_not_share_them():
+    run = new_run(tiny(), get_method("cacl"), weights="none", say=lambda line: None)
+    first, second = run.networks.first, run.networks.second
+    for a, b in zip(first.parameters(), second.parameters(), strict=True):
+        assert torch.equal(a, b)
+        assert a.data_ptr() != b.data_ptr()
+
+
+def test_second_memory_starts_grey_and_from_colour_only_as_the_release_has_it(tmp_path):
+    crops, _ = people(tmp_path)
+    memories = {}
+    for init in ("second_view", "colour"):
+        config = tiny("cacl", f"loss.second_memory_init={init}")
+        run = new_run(config, get_method("cacl"), weights="none", say=lambda line: None)
+        get_method("cacl").start(run, crops)
+        memories[init] = run.memory
+    assert torch.equal(memories["colour"]["first"], memories["colour"]["second"])  # equal weights, equal images
+    assert not torch.allclose(memories["second_view"]["first"], memories["second_view"]["second"], atol=1e-3)
+
+
+def test_memory_moves_by_equation_11_after_the_step_and_only_in_the_rows_of_the_batch(tmp_path):
+    crops, _ = people(tmp_path)
+    method = get_method("cacl")
+    run = new_run(tiny(), method, weights="none", say=lambda line: None)
+    method.start(run, crops)
+    before = {name: tensor.clone() for name, tensor in run.memory.items()}
+    rows, x = torch.tensor([3, 5]), torch.nn.functional.normalize(torch.randn(2, run.networks.first.dim), dim=1)
+    method.update(run, TrainBatch(rows, None, None), torch.zeros(2), {"first": x, "second": x})
+    for name, memory in run.memory.items():
+        for i, row in enumerate(rows.tolist()):
+            expected = 0.2 * before[name][row] + 0.8 * x[i]
+            assert torch.allclose(memory[row], expected / expected.norm(), atol=1e-6)
+        others = [r for r in range(len(crops)) if r not in (3, 5)]
+        assert torch.equal(memory[others], before[name][others])
+
+
+def test_centroids_stand_still_within_an_epoch_when_asked_to(tmp_path):
+    crops, _ = people(tmp_path)
+    method = get_method("cacl")
+    for update, moves in (("step", True), ("epoch", False)):
+        run = new_run(tiny("cacl", f"loss.centroid_update={update}"), method, weights="none", say=lambda line: None)
+        method.start(run, crops)
+        run.labels = np.arange(len(crops)) // 4
+        from reseen.methods.common import freeze_centroids, memory_centroids
+
+        freeze_centroids(run, "first")
+        before = memory_centroids(run, "first").clone()
+        x = torch.nn.functional.normalize(torch.randn(1, run.networks.first.dim), dim=1)
+        method.update(run, TrainBatch(torch.tensor([0]), None, None), torch.zeros(1), {"first": x})
+        assert torch.equal(memory_centroids(run, "first"), before) != moves
