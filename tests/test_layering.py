@@ -1,0 +1,181 @@
+"""The house: who imports whom, what stays lazy, what others may call, and how large things get."""
+
+import ast
+import importlib
+import inspect
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import reseen
+
+PACKAGE = Path(reseen.__file__).parent
+FILES = sorted(PACKAGE.rglob("*.py"))
+# The way the data takes (docs/architecture.md): a room imports only from rooms named before it.
+ROOMS = (
+    *("errors", "records", "config", "data", "models", "clustering", "losses", "memory", "metrics"),
+    *("evaluation", "training", "methods", "experiments", "gallery", "cli"),
+)
+# What DESIGN promises to others, with names, kinds and defaults of every parameter.
+PUBLIC_FUNCTIONS = {
+    "clustering.jaccard_distance": "features, *, k1=30, k2=6, max_distance=None, device=None",
+    "clustering.dbscan": "distances, *, eps=0.6, min_samples=4",
+    "clustering.refine": "labels, tight_labels, distances, *, removed_to='subcluster'",
+    "clustering.finch": "features, *, image_ids=None, image_filter='link'",
+    "losses.instance_loss": "predictions, targets",
+    "losses.inter_view_loss": "predictions, centroids, labels",
+    "losses.cluster_loss": "features, centroids, labels, *, temperature=0.05, focal_gamma=2.0",
+    "losses.self_instance_loss": "search, instance",
+    "losses.inter_instance_loss": "search, instance",
+    "losses.unified_pair_loss": "features, memory, labels, memory_labels, *, scale=16.0, margin=0.1",
+    "memory.momentum_update": "memory, rows, features, *, momentum=0.2",
+    "metrics.reid_scores": "query_features, gallery_features, query_identities, gallery_identities, "
+    "query_cameras, gallery_cameras, *, ranks=(1, 5, 10)",
+    "metrics.reid_scores_from_distances": "distances, query_identities, gallery_identities, query_cameras, "
+    "gallery_cameras, *, ranks=(1, 5, 10)",
+    "metrics.person_search_scores": "queries, detections, *, min_score=0.5, ranks=(1, 5, 10)",
+    "metrics.detection_scores": "detections, ground_truth, *, min_score=0.5, min_iou=0.5",
+}
+PUBLIC_NAMES = {
+    "metrics": ("ReidScores", "SearchScores", "DetectionScores", "SearchQuery", "SceneDetections"),
+    "config": ("Config", "resolve", "recipe_names", "to_yaml", "from_yaml", "differences", "fingerprint"),
+    "records": ("Crop", "Scene", "PseudoLabels", "ReidData", "LabelledCrops", "LabelledScenes"),
+    "data": ("open_data", "scan_images", "clean_transform", "training_transform", "train_batches"),
+    "data.synthetic": ("draw_crops", "draw_scenes"),
+    "models": ("build_encoder", "build_predictor", "load_weights", "embed"),
+    "errors": ("ReseenError",),
+}
+
+
+def imports(file: Path) -> Iterator[tuple[int, str]]:
+    """Line and dotted name of everything a file imports, also inside functions and for types only."""
+    inside = ["reseen", *file.relative_to(PACKAGE).parent.parts]
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = inside[: len(inside) - node.level + 1] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            yield from ((node.lineno, f"{base}.{alias.name}") for alias in node.names)
+
+
+def room_of(name: str) -> str | None:
+    parts = name.split(".")
+    return parts[1] if parts[0] == "reseen" and len(parts) > 1 and parts[1] in ROOMS else None
+
+
+def test_every_file_is_in_a_room():
+    tops = {file.relative_to(PACKAGE).parts[0].removesuffix(".py") for file in FILES}
+    assert tops <= {*ROOMS, "__init__"}, f"rooms without a place in the order: {tops - {*ROOMS, '__init__'}}"
+
+
+def test_rooms_import_only_from_rooms_before_them():
+    wrong = []
+    for file in FILES:
+        room = file.relative_to(PACKAGE).parts[0].removesuffix(".py")
+        if room == "__init__":  # lends names from every room, lazily
+            continue
+        for line, name in imports(file):
+            other = room_of(name)
+            if other is not None and ROOMS.index(other) > ROOMS.index(room):
+                wrong.append(f"{file.relative_to(PACKAGE)}:{line} ({room}) imports {name} ({other})")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_training_is_handed_a_method_and_imports_none():
+    for file in (PACKAGE / "training").glob("*.py"):
+        assert not [name for _, name in imports(file) if room_of(name) == "methods"], file
+
+
+def test_losses_need_torch_only():
+    allowed = {"torch", "reseen.errors", *sys.stdlib_module_names}
+    for _, name in imports(PACKAGE / "losses.py"):
+        assert name.split(".")[0] in allowed or name.startswith("reseen.errors"), name
+
+
+def test_no_strings_are_run_and_no_pickle_is_read():
+    """DESIGN 4: no pickle is ever executed; style: no registry, no string imports."""
+    wrong = []
+    for file in FILES:
+        where = file.relative_to(PACKAGE)
+        wrong += [
+            f"{where}:{line} imports {name}"
+            for line, name in imports(file)
+            if name.split(".")[0] in ("pickle", "dill", "joblib", "shelve")
+        ]
+        for node in ast.walk(ast.parse(file.read_text())):
+            if not isinstance(node, ast.Call):
+                continue
+            call, words = (
+                ast.unparse(node.func),
+                {word.arg: ast.unparse(word.value) for word in node.keywords},
+            )
+            if call in ("exec", "eval", "__import__"):
+                wrong.append(f"{where}:{node.lineno} calls {call}")
+            if call == "torch.load" and words.get("weights_only") != "True":
+                wrong.append(f"{where}:{node.lineno} torch.load without weights_only=True")
+            if words.get("allow_pickle") == "True":
+                wrong.append(f"{where}:{node.lineno} allows pickle")
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["import reseen", "import reseen.cli", "import reseen.cli; reseen.cli.main([])"],
+)
+def test_torch_waits_until_a_command_runs(code):
+    code += (
+        "; import sys; assert 'torch' not in sys.modules and 'numpy' not in sys.modules, 'loaded too early'"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(("name", "parameters"), PUBLIC_FUNCTIONS.items())
+def test_public_functions_keep_their_signature(name, parameters):
+    module, _, function = name.rpartition(".")
+    found = inspect.signature(getattr(importlib.import_module(f"reseen.{module}"), function))
+    expected = inspect.signature(eval(f"lambda {parameters}: None"))
+    assert [(p.name, p.kind, p.default) for p in found.parameters.values()] == [
+        (p.name, p.kind, p.default) for p in expected.parameters.values()
+    ]
+
+
+@pytest.mark.parametrize(("module", "names"), PUBLIC_NAMES.items())
+def test_public_names_exist(module, names):
+    room = importlib.import_module(f"reseen.{module}")
+    assert [name for name in names if not hasattr(room, name)] == []
+
+
+def test_public_functions_have_docstrings():
+    missing = []
+    for name in PUBLIC_FUNCTIONS:
+        module, _, function = name.rpartition(".")
+        if not inspect.getdoc(getattr(importlib.import_module(f"reseen.{module}"), function)):
+            missing.append(name)
+    assert missing == []
+
+
+def test_files_and_functions_stay_small():
+    large = []
+    for file in FILES:
+        text = file.read_text()
+        lines = text.count("\n")
+        if lines > 350:
+            large.append(f"{file.relative_to(PACKAGE)}: {lines} lines, more than 350")
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                length = (node.end_lineno or node.lineno) - node.lineno + 1
+                if length > 70:
+                    large.append(
+                        f"{file.relative_to(PACKAGE)}:{node.lineno} {node.name}: {length} lines, more than 70"
+                    )
+    assert not large, "\n".join(large)
+
+
+def test_method_files_stay_smaller_still():
+    for file in (PACKAGE / "methods").glob("*.py"):
+        assert file.read_text().count("\n") <= 150, file

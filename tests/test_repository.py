@@ -1,0 +1,144 @@
+"""What must not be in the repository (machine paths, index hosts, photographs, large files) and what must."""
+
+import re
+import shutil
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[1]
+LARGEST = 1_000_000  # bytes
+PICTURES = {".png", ".svg"}  # drawn ones; photographs come as the others
+PHOTOGRAPHS = {".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".heic", ".avif"}
+WEIGHTS = {".pth", ".pt", ".safetensors", ".onnx", ".ckpt", ".npy", ".npz", ".pkl", ".tar", ".gz", ".zip"}
+MACHINE_PATH = re.compile(r"(?<![\w.>}\"'])/(?:(?:root|work|workspace)\b|(?:home|Users|mnt)/\w)")
+INDEX_HOST = re.compile(
+    "|".join(
+        (
+            r"python" r"hosted\.org",
+            r"pypi\.",
+            r"(?<!no-emit-)index" r"-url",
+            r"https?://[^\s/]*(?:mirror|artifactory|nexus)",
+        )
+    )
+)
+
+
+def tracked() -> list[Path]:
+    if shutil.which("git") is None or not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout")
+    out = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    return [path for name in out.split("\0") if name and (path := ROOT / name).is_file()]
+
+
+def text_of(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        return ""
+
+
+def direct_requirements() -> list[Requirement]:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    extras = project["project"]["optional-dependencies"].values()
+    words = [*project["project"]["dependencies"], *project["dependency-groups"]["dev"]]
+    return [Requirement(word) for word in [*words, *(word for extra in extras for word in extra)]]
+
+
+def locked() -> dict[str, list[str]]:
+    """Name -> versions in the lock: more than one where a marker chooses."""
+    found: dict[str, list[str]] = {}
+    for name, version in re.findall(
+        r"^([A-Za-z0-9._-]+)==([^\s;\\]+)", (ROOT / "requirements.lock").read_text(), re.M
+    ):
+        found.setdefault(canonicalize_name(name), []).append(version)
+    return found
+
+
+def test_no_machine_paths_and_no_hosts_of_an_index():
+    wrong = []
+    for path in tracked():
+        for number, line in enumerate(text_of(path).splitlines(), 1):
+            if MACHINE_PATH.search(line) or INDEX_HOST.search(line):
+                wrong.append(f"{path.relative_to(ROOT)}:{number}: {line.strip()[:100]}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_the_patterns_can_fail():
+    assert MACHINE_PATH.search("data in /" + "root/data")
+    assert MACHINE_PATH.search("/" + "home/someone/data")
+    assert not MACHINE_PATH.search("runs/demo/report and https://example.org/home/page")
+    assert INDEX_HOST.search("--extra-index" + "-url x")
+    assert INDEX_HOST.search("https://files.python" + "hosted.org/")
+    assert not INDEX_HOST.search("--no-emit-index" + "-url")
+
+
+def test_no_photographs_no_weights_no_large_files():
+    wrong = []
+    for path in tracked():
+        name, suffix, size = path.relative_to(ROOT), path.suffix.lower(), path.stat().st_size
+        if suffix in PHOTOGRAPHS or suffix in WEIGHTS:
+            wrong.append(f"{name}: photographs and weights stay out of the repository")
+        if suffix in PICTURES and name.parts[0] not in ("docs", "src"):
+            wrong.append(f"{name}: pictures belong in docs/")
+        if size > LARGEST:
+            wrong.append(f"{name}: {size} bytes, more than {LARGEST}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_licence_is_apache_2():
+    text = (ROOT / "LICENSE").read_text()
+    assert len(text.splitlines()) == 202
+    assert "Apache License" in text
+    assert "END OF TERMS AND CONDITIONS" in text
+
+
+def test_the_lock_is_hashed_and_names_no_host():
+    lock = (ROOT / "requirements.lock").read_text()
+    assert "://" not in lock
+    assert not re.search(r"^\s*-", re.sub(r"^\s+--hash=\S+", "", lock, flags=re.M), re.M), (
+        "an option in the lock"
+    )
+    entries = re.split(r"^(?=[A-Za-z0-9])", lock, flags=re.M)[1:]
+    assert entries
+    for entry in entries:
+        assert re.search(r"--hash=sha256:[0-9a-f]{64}", entry), entry.splitlines()[0]
+
+
+def test_the_lock_is_in_step_with_the_project():
+    """Run `make lock` when this fails."""
+    versions = locked()
+    for requirement in direct_requirements():
+        pinned = versions.get(canonicalize_name(requirement.name), [])
+        assert pinned, f"{requirement.name} is not in requirements.lock: run make lock"
+        assert any(requirement.specifier.contains(v, prereleases=True) for v in pinned), requirement
+
+
+def test_direct_dependencies_have_a_lower_bound():
+    """Without one, a resolver asked for the lowest versions goes back to the first release ever."""
+    for requirement in direct_requirements():
+        assert any(s.operator in (">=", "==", "~=") for s in requirement.specifier), requirement
+
+
+@pytest.mark.parametrize("target", ["env", "demo", "test", "check", "bench", "lock"])
+def test_make_has_the_target(target):
+    assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.M)
+
+
+def test_scripts_are_executable():
+    for script in (ROOT / ".ci" / "run", ROOT / ".ci" / "environment"):
+        assert script.stat().st_mode & 0o111, f"{script} is not executable"
+
+
+def test_version_is_the_same_everywhere():
+    import reseen
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["version"] == reseen.__version__
+    assert "[Unreleased]" in (ROOT / "CHANGELOG.md").read_text()
