@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -79,7 +80,7 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
 
 
 def _read_lines(path: Path, *, key: str) -> list[dict[str, Any]]:
-    """One JSON object a line, each with ``key``."""
+    """One JSON object a line, each with a number under ``key``."""
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except FileNotFoundError:
@@ -96,10 +97,14 @@ def _read_lines(path: Path, *, key: str) -> list[dict[str, Any]]:
             if number == len(lines):
                 break  # torn by a crash while it was written
             raise ReseenError(f"{path}, line {number} is not JSON: delete that line") from error
-        if not isinstance(record, dict) or not isinstance(record.get(key), int | float | str):
-            raise ReseenError(f"{path}, line {number} has no {key!r}: delete that line")
+        if not isinstance(record, dict) or not _is_number(record.get(key)):
+            raise ReseenError(f"{path}, line {number} has no number {key!r}: delete that line")
         records.append(record)
     return records
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def run_report(run: Path, *, sections: Sequence[Section] = (), title: str = "") -> Path:
