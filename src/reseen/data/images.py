@@ -3,7 +3,7 @@
 Ordinary JPEG files are decoded by torchvision, which is several times as fast as Pillow and gives the same
 pixels. Everything else goes through Pillow: it converts CMYK, palette, 16-bit and transparent images, takes
 the first frame of animated ones, and survives damaged PNG files, which were seen to end the process in
-torchvision 0.29.
+torchvision 0.29. That release also deprecates its decoders: where they are gone, Pillow reads JPEG files too.
 """
 
 from __future__ import annotations
@@ -14,22 +14,30 @@ import os
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
-from torchvision.io import ImageReadMode, decode_jpeg
 
 from reseen.data.paths import shown
 from reseen.errors import ReseenError
 from reseen.records import Crop, Labels
 
+try:
+    from torchvision.io import ImageReadMode, decode_jpeg
+except ImportError:
+    decode_jpeg = None
+
 MAX_PIXELS = 100_000_000  # declared size beyond which nothing is decoded: 300 MB of pixels
 MAX_BYTES = 4 * MAX_PIXELS  # of a file; what is larger cannot hold an image of that size in 8-bit RGB
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")  # nothing that runs a program
 _FLOAT_MODES = ("I", "F")  # 32-bit samples: no agreed range to map to 8 bits
+
+# Said at every single call since torchvision 0.29; what to do about it is above.
+warnings.filterwarnings("ignore", "The image decoding and encoding capabilities", DeprecationWarning)
 
 
 class _BadImageError(Exception):
@@ -142,7 +150,7 @@ def _decode(data: bytes) -> Tensor:
         return _decode_with_pillow(data)
     width, height, ordinary = header
     _check_size(width, height)
-    if not ordinary:
+    if not ordinary or decode_jpeg is None:
         return _decode_with_pillow(data)
     try:
         encoded = torch.frombuffer(bytearray(data), dtype=torch.uint8)
@@ -156,7 +164,7 @@ def _decode_with_pillow(data: bytes) -> Tensor:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # on odd metadata; sizes are checked here
-            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            with Image.open(io.BytesIO(data), formats=_formats()) as image:
                 _check_size(*image.size)
                 deep = image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG")
                 if image.mode in _FLOAT_MODES and not deep:
@@ -173,7 +181,14 @@ def _decode_with_pillow(data: bytes) -> Tensor:
         raise _BadImageError(f"is larger than {MAX_PIXELS:,} pixels") from error
     except Exception as error:  # Pillow's decoders raise almost anything on damaged data
         raise _BadImageError("is truncated or damaged") from error
-    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+    return torch.from_numpy(pixels).permute(2, 0, 1)  # channels last in memory, as torchvision's
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    """Of :data:`FORMATS`, those this Pillow knows (AVIF since 11.3); it raises KeyError on others."""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
 def _check_size(width: int, height: int) -> None:

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from reseen.data import examine
+from reseen.data.doctor import FEW
+from reseen.errors import ReseenError
+
+
+def touch(root: Path, *names: str) -> Path:
+    for name in names:
+        place = root / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (4, 8), (10, 20, 30)).save(place, "JPEG")
+    return root
+
+
+def test_a_part_of_market(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"bounding_box_train/0002_c{camera}s1_000451_03.jpg" for camera in (1, 2, 3)))
+    touch(tmp_path, "bounding_box_train/0007_c1s1_000451_03.jpg", "bounding_box_train/holiday.jpg")
+    touch(tmp_path, "bounding_box_test/-1_c1s1_000401_03.jpg", "bounding_box_test/0000_c2s1_000151_01.jpg")
+    (tmp_path / "bounding_box_test/0001_c2s1_000301_00.jpg").write_bytes(b"")
+    report = examine(tmp_path)
+    assert report.name == "Market-1501"
+    assert not report.healthy
+    assert report.splits[0].images == 4
+    text = "\n".join(report.lines())
+    for part in (
+        "train: 4 images, 2 identities, 3 cameras (1, 2, 3): published are 12,936 images, 751 identities",
+        "gallery: 3 images, 1 identity (1 distractors, 1 junk), 2 cameras",
+        "damaged: ",
+        "0001_c2s1_000301_00.jpg is empty",
+        "skipped: bounding_box_train/holiday.jpg",
+        "the query part is missing: 3,368 images of 750 identities are published",
+        "not the whole Market-1501",
+        "3 of 6 cameras",
+        "4 images to train on are too few: cluster.k1 is 30",
+        "1 damaged image",
+    ):
+        assert part in text
+
+
+def test_a_healthy_folder_of_ones_own(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"cam{number % 2}_{number}.jpg" for number in range(40)))
+    report = examine(tmp_path, camera_pattern=r"cam(\d)")
+    assert report.healthy
+    assert report.lines()[1:] == ["  train: 40 images, 2 cameras (0, 1)", "  every image can be read"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "warning"),
+    [(None, "no camera is known"), (r"(cam)", "all training images are of one camera")],
+)
+def test_camera_warnings(tmp_path: Path, pattern: str | None, warning: str) -> None:
+    touch(tmp_path, *(f"cam{number}.jpg" for number in range(31)))
+    report = examine(tmp_path, camera_pattern=pattern)
+    assert len(report.warnings) == 1
+    assert warning in report.warnings[0]
+
+
+def test_a_whole_benchmark_is_recognised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = {"train": (31, 1), "query": (1, 1), "gallery": (2, 1)}
+    monkeypatch.setattr("reseen.data.doctor.KNOWN", {"DukeMTMC-reID": counts})
+    touch(tmp_path, *(f"bounding_box_train/0001_c{n % 8 + 1}_f{n:07}.jpg" for n in range(31)))
+    touch(tmp_path, "query/0002_c1_f0000001.jpg")
+    touch(tmp_path, "bounding_box_test/0002_c2_f0000001.jpg", "bounding_box_test/-1_c2_f0000009.jpg")
+    report = examine(tmp_path)
+    assert report.healthy
+    assert sum("as published" in line for line in report.lines()) == 3
+
+
+def test_long_lists_are_cut_and_progress_is_told(tmp_path: Path) -> None:
+    touch(tmp_path, "a.jpg")
+    for number in range(FEW + 5):
+        (tmp_path / f"{number:03}.jpg").write_bytes(b"")
+    told = []
+    report = examine(tmp_path, progress=lambda done, total: told.append((done, total)))
+    assert len(report.damaged) == FEW + 5
+    assert "  damaged: and 5 more" in report.lines()
+    assert told[-1] == (FEW + 6, FEW + 6)
+
+
+def test_nothing_there(tmp_path: Path) -> None:
+    with pytest.raises(ReseenError, match="no folder"):
+        examine(tmp_path / "nowhere")
+
+
+def test_nothing_to_train_on(tmp_path: Path) -> None:
+    touch(tmp_path, "bounding_box_test/0002_c2_f0000001.jpg")
+    assert "there is nothing to train on" in examine(tmp_path).warnings
