@@ -1,0 +1,269 @@
+"""The drawn street: deterministic, drawn once, fair (loose boxes, other people in the test), readable."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from reseen.data import open_data
+from reseen.data.street_crops import draw_crop, plan_crops
+from reseen.data.street_people import OUTFITS, TEXTURES, person_of
+from reseen.data.synthetic import draw_crops, draw_scenes
+from reseen.errors import ReseenError
+
+small_crops = partial(draw_crops, train_identities=3, test_identities=2, cameras=3, frames=2)
+small_scenes = partial(
+    draw_scenes, scenes=6, train_identities=6, test_identities=6, cameras=2, persons=(2, 4)
+)
+
+
+def digest(root: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(root.rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.mark.parametrize("draw", [small_crops, small_scenes], ids=["crops", "scenes"])
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_does_not(
+    draw: Callable[..., object], tmp_path: Path
+) -> None:
+    for name, seed in (("a", 5), ("b", 5), ("c", 6)):
+        draw(tmp_path / name, seed=seed)
+    assert digest(tmp_path / "a") == digest(tmp_path / "b")
+    common = digest(tmp_path / "a").items() & digest(tmp_path / "c").items()
+    assert not [name for name, _ in common if name.endswith(".jpg")]
+
+
+def test_another_process_draws_the_same_bytes(tmp_path: Path) -> None:
+    small_crops(tmp_path / "here", seed=1)
+    # The bare package in sys.modules keeps the other readers, and with them torch, out of the new process.
+    code = (
+        "import sys, types; from pathlib import Path; import reseen;"
+        "room = types.ModuleType('reseen.data'); room.__path__ = [f'{Path(reseen.__file__).parent}/data'];"
+        "sys.modules['reseen.data'] = room; from reseen.data.synthetic import draw_crops;"
+        "draw_crops(Path(sys.argv[1]), seed=1, train_identities=3, test_identities=2, cameras=3, frames=2)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "there")], check=True)
+    assert digest(tmp_path / "here") == digest(tmp_path / "there")
+
+
+def test_a_crop_does_not_depend_on_what_was_drawn_before() -> None:
+    shots = plan_crops(0, train_identities=2, test_identities=1, cameras=2, frames=2)
+    forward = [draw_crop(0, shot, box_jitter=0.08).tobytes() for shot in shots]
+    backward = [draw_crop(0, shot, box_jitter=0.08).tobytes() for shot in reversed(shots)]
+    assert forward == backward[::-1]
+
+
+@pytest.mark.parametrize("draw", [small_crops, small_scenes], ids=["crops", "scenes"])
+def test_a_finished_street_is_read_and_an_unfinished_one_is_drawn_again(
+    draw: Callable[..., object], tmp_path: Path
+) -> None:
+    calls: list[tuple[int, int]] = []
+    draw(tmp_path, progress=lambda done, total: calls.append((done, total)))
+    assert calls == [(i + 1, len(calls)) for i in range(len(calls))]
+    before = digest(tmp_path)
+    draw(tmp_path, progress=lambda *_: pytest.fail("drawn twice"))
+
+    # Killed half way: marker instead of manifest, one image short and one of another drawing.
+    manifest = next(tmp_path.rglob("street.json"))
+    manifest.rename(manifest.with_name("street.unfinished.json"))
+    images = sorted(tmp_path.rglob("*.jpg"))
+    images[0].unlink()
+    images[1].with_name("9999_c1s1_999999_01.jpg").write_bytes(b"left over")
+    draw(tmp_path)
+    assert digest(tmp_path) == before
+
+
+@pytest.mark.parametrize("draw", [small_crops, small_scenes], ids=["crops", "scenes"])
+def test_other_parameters_other_files_and_damage_are_refused(
+    draw: Callable[..., object], tmp_path: Path
+) -> None:
+    street = tmp_path / "street"
+    draw(street, seed=0)
+    before = digest(street)
+    with pytest.raises(ReseenError, match=r"seed=0.*asked for seed=1"):
+        draw(street, seed=1)
+    assert digest(street) == before
+
+    next(street.rglob("*.jpg")).unlink()
+    with pytest.raises(ReseenError, match="lost 1 drawn image"):
+        draw(street, seed=0)
+    next(street.rglob("street.json")).write_text("{")
+    with pytest.raises(ReseenError, match="cannot be read"):
+        draw(street, seed=0)
+
+    foreign = tmp_path / "photos"
+    for folder in (foreign, foreign / "train"):
+        folder.mkdir()
+        (folder / "holiday.jpg").write_bytes(b"mine")
+    with pytest.raises(ReseenError, match="other files"):
+        draw(foreign)
+    assert (foreign / "holiday.jpg").read_bytes() == b"mine"
+    with pytest.raises(ReseenError, match="is a file"):
+        draw(foreign / "holiday.jpg")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"seed": -1}, "seed"),
+        ({"cameras": 1}, "cameras"),
+        ({"test_identities": 0}, "identity"),
+        ({"train_identities": 9999}, "9999"),
+        ({"frames": 1}, "frames"),
+        ({"box_jitter": 0.5}, "box_jitter"),
+    ],
+)
+def test_impossible_crops_are_refused(options: dict[str, int], message: str, tmp_path: Path) -> None:
+    with pytest.raises(ReseenError, match=message):
+        draw_crops(tmp_path / "street", **options)  # type: ignore[arg-type]
+    assert not (tmp_path / "street").exists()
+
+
+def test_impossible_scenes_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ReseenError, match="split"):
+        draw_scenes(tmp_path, split="val")  # type: ignore[arg-type]
+    with pytest.raises(ReseenError, match="fewer identities"):
+        draw_scenes(tmp_path, train_identities=5, persons=(2, 6))
+
+
+def test_open_data_reads_the_folder_as_market_1501(tmp_path: Path) -> None:
+    drawn, read = small_crops(tmp_path), open_data(tmp_path)
+    assert read.train == drawn.train
+    for ours, theirs in ((drawn.query, read.query), (drawn.gallery, read.gallery)):
+        assert ours is not None
+        assert theirs is not None
+        assert ours.crops == theirs.crops
+        assert ours.identities.tolist() == theirs.identities.tolist()
+
+
+def test_crops_have_market_1501s_layout_and_the_records_agree_with_the_names(tmp_path: Path) -> None:
+    data = small_crops(tmp_path)
+    assert data.query is not None
+    assert data.gallery is not None
+    assert data.train_identities is not None
+    for folder, crops, identities in (
+        ("bounding_box_train", data.train, data.train_identities),
+        ("query", data.query.crops, data.query.identities),
+        ("bounding_box_test", data.gallery.crops, data.gallery.identities),
+    ):
+        assert [crop.path for crop in crops] == sorted((tmp_path / folder).glob("*.jpg"))
+        for crop, identity in zip(crops, identities, strict=True):
+            match = re.fullmatch(r"(\d{4})_c(\d)s1_\d{6}_\d\d\.jpg", crop.path.name)
+            assert match is not None
+            assert (int(match[1]), int(match[2])) == (identity, crop.camera)
+            with Image.open(crop.path) as image:
+                assert (image.size, image.mode) == ((64, 128), "RGB")
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_full_plan_is_a_fair_benchmark(seed: int) -> None:
+    shots = plan_crops(seed, train_identities=80, test_identities=60, cameras=4, frames=4)
+    train = [shot for shot in shots if shot.folder == "bounding_box_train"]
+    query = [shot for shot in shots if shot.folder == "query"]
+    gallery = [shot for shot in shots if shot.folder == "bounding_box_test"]
+    assert 1100 <= len(train) <= 1300
+    assert 200 <= len(query) <= 240
+    assert 600 <= len(gallery) <= 740
+    assert {shot.identity for shot in train} == set(range(1, 81))
+    assert {shot.identity for shot in query} == {shot.identity for shot in gallery} == set(range(81, 141))
+    assert len({shot.name for shot in shots}) == len(shots)
+    # A query is one frame of a tracklet and is not in the gallery; each has a match in another camera.
+    assert len({(shot.identity, shot.camera) for shot in query}) == len(query)
+    frames = {(shot.identity, shot.camera, shot.frame) for shot in query}
+    assert not frames & {(shot.identity, shot.camera, shot.frame) for shot in gallery}
+    places = {(shot.identity, shot.camera) for shot in gallery}
+    for shot in query:
+        assert any(identity == shot.identity and camera != shot.camera for identity, camera in places)
+
+
+def test_outfits_are_shared_and_texture_tells_their_wearers_apart() -> None:
+    people = [person_of(0, identity) for identity in range(1, 141)]
+    outfits = {(person.top, person.accent, person.bottom) for person in people}
+    assert len(outfits) == OUTFITS
+    looks = {(person.top, person.texture, person.period) for person in people}
+    assert len(looks) == len(people)
+    assert {person.texture for person in people} == {texture for texture, _ in TEXTURES}
+    assert person_of(0, 7) == person_of(0, 7) != person_of(1, 7)
+
+
+def test_box_jitter_moves_the_person_in_the_box(tmp_path: Path) -> None:
+    shots = plan_crops(0, train_identities=6, test_identities=1, cameras=2, frames=2)
+    still = [np.asarray(draw_crop(0, shot, box_jitter=0.0), float) for shot in shots]
+    loose = [np.asarray(draw_crop(0, shot, box_jitter=0.08), float) for shot in shots]
+    assert np.mean([np.abs(a - b).mean() for a, b in zip(still, loose, strict=True)]) > 10
+    small_crops(tmp_path, box_jitter=0.05)
+    with pytest.raises(ReseenError, match="box_jitter"):
+        small_crops(tmp_path)
+
+
+def test_scene_boxes_are_tight_inside_and_carry_identities_of_their_split(tmp_path: Path) -> None:
+    for split, population in (("train", range(1, 7)), ("test", range(7, 13))):
+        data = small_scenes(tmp_path, split=split)
+        assert len(data.scenes) == 6
+        assert {int(i) for identities in data.identities for i in identities} == set(population)
+        assert {scene.camera for scene in data.scenes} == {1, 2}
+        for scene, identities in zip(data.scenes, data.identities, strict=True):
+            assert scene.boxes.dtype == np.float32
+            assert 2 <= len(scene.boxes) <= 4
+            assert len(set(identities.tolist())) == len(identities)
+            with Image.open(scene.path) as image:
+                assert image.size == (640, 360)
+            x1, y1, x2, y2 = scene.boxes.T
+            assert (x1 >= 0).all()
+            assert (y1 >= 0).all()
+            assert (x2 <= 640).all()
+            assert (y2 <= 360).all()
+            assert (x2 - x1 > 8).all()
+            assert (y2 - y1 > 40).all()
+
+
+def test_everybody_passes_every_camera_when_there_are_enough_scenes(tmp_path: Path) -> None:
+    data = small_scenes(tmp_path)
+    seen = {
+        (int(identity), scene.camera)
+        for scene, identities in zip(data.scenes, data.identities, strict=True)
+        for identity in identities
+    }
+    assert seen == {(identity, camera) for identity in range(1, 7) for camera in (1, 2)}
+
+
+def test_a_scene_box_holds_the_pixels_that_its_person_changes(tmp_path: Path) -> None:
+    """Without its one person a scene differs only inside the box (plus shadow below and blur around)."""
+    from reseen.data.street_cameras import SUPERSAMPLE, background_of, camera_of, develop
+    from reseen.data.street_people import SCENE, stream
+    from reseen.data.street_scenes import SceneShot, _placements, draw_scene
+
+    shot = SceneShot("train", 1, 1, (3,))
+    image, boxes = draw_scene(0, shot)
+    rng = stream(0, SCENE, 0, 1)
+    _placements(camera_of(0, 1), [person_of(0, 3)], rng)  # uses up what a scene draws before its noise
+    street = background_of(0, 1).resize((640 * SUPERSAMPLE, 360 * SUPERSAMPLE), Image.Resampling.BILINEAR)
+    empty = develop(street.reduce(SUPERSAMPLE), camera_of(0, 1), rng)
+    changed = np.abs(np.asarray(image, int) - np.asarray(empty, int)).max(axis=2) > 40
+    rows, columns = np.flatnonzero(changed.any(axis=1)), np.flatnonzero(changed.any(axis=0))
+    x1, y1, x2, y2 = boxes[0]
+    assert abs(rows[0] - y1) <= 3
+    assert abs(columns[0] - x1) <= 3
+    assert abs(columns[-1] + 1 - x2) <= 3
+    assert rows[-1] + 1 <= y2 + 8
+
+
+def test_the_manifest_says_what_was_drawn(tmp_path: Path) -> None:
+    small_crops(tmp_path, seed=2)
+    manifest = json.loads((tmp_path / "street.json").read_text())
+    assert manifest["drawn_by"] == "reseen"
+    assert (manifest["kind"], manifest["seed"], manifest["box_jitter"]) == ("crops", 2, 0.08)
+    assert not (tmp_path / "street.unfinished.json").exists()
