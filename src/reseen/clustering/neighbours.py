@@ -108,16 +108,16 @@ def _full_precision() -> Iterator[None]:
         torch.set_float32_matmul_precision(before)
 
 
-def _symmetric_candidates(rows: Floats, width: int, block: int = BLOCK) -> tuple[Floats, NDArray[np.int32]]:
+def _symmetric_candidates(rows: Floats, width: int) -> tuple[Floats, NDArray[np.int32]]:
     """Candidates on the CPU. Each block of products serves its rows and, transposed, its columns."""
     count = len(rows)
     tensor = torch.from_numpy(rows)
     values = np.full((count, width), -np.inf, dtype=np.float32)
     candidates = np.zeros((count, width), dtype=np.int32)
-    for top in range(0, count, block):
-        below = min(top + block, count)
-        for left in range(top, count, block):
-            right = min(left + block, count)
+    for top in range(0, count, BLOCK):
+        below = min(top + BLOCK, count)
+        for left in range(top, count, BLOCK):
+            right = min(left + BLOCK, count)
             products = torch.mm(tensor[top:below], tensor[left:right].T).numpy()
             over_rows(partial(_offer_rows, products, top, left, values, candidates), below - top)
             if left > top:
@@ -135,16 +135,16 @@ def _streamed_candidates(tensor: Tensor, width: int) -> tuple[Floats, NDArray[np
     return values, candidates
 
 
-def _search_in_float64(rows: Floats, chosen: Ints, k: int, block: int = BLOCK) -> tuple[Ints, Floats]:
+def _search_in_float64(rows: Floats, chosen: Ints, k: int) -> tuple[Ints, Floats]:
     """Search the lists of some rows anew. A float64 product rounded to float32 needs no second look."""
     values = np.full((len(chosen), k), -np.inf, dtype=np.float32)
     found = np.zeros((len(chosen), k), dtype=np.int32)
     tensor = torch.from_numpy(rows)
     picked = torch.from_numpy(chosen)
-    for left in range(0, len(rows), block):
-        columns = tensor[left : left + block].double().T
-        for top in range(0, len(chosen), block):
-            part = tensor[picked[top : top + block]].double()
+    for left in range(0, len(rows), BLOCK):
+        columns = tensor[left : left + BLOCK].double().T
+        for top in range(0, len(chosen), BLOCK):
+            part = tensor[picked[top : top + BLOCK]].double()
             products = torch.mm(part, columns).float().numpy()
             over_rows(partial(_offer_rows, products, top, left, values, found), len(products))
     return found.astype(np.int64), values
