@@ -73,6 +73,11 @@ def test_market1501(tmp_path: Path) -> None:
     assert data.skipped == ()
 
 
+def test_the_drawn_street_does_not_pass_for_market1501(tmp_path: Path) -> None:
+    (market(tmp_path) / "street.json").write_text("{}")
+    assert open_data(tmp_path).name == "street"
+
+
 def test_dukemtmc(tmp_path: Path) -> None:
     touch(
         tmp_path,
@@ -132,7 +137,9 @@ def test_a_listed_image_that_is_missing_is_named(tmp_path: Path) -> None:
     (tmp_path / "train/0001/0001_001_15_0302noon_0009_1.jpg").unlink()
     (tmp_path / "list_val.txt").unlink()
     with (tmp_path / "list_gallery.txt").open("a") as file:
-        file.write("0002/holiday.jpg 2\nnonsense\n")
+        file.write(
+            "0002/holiday.jpg 2\nnonsense\n0000/0000_005_02_0303morning_0022_0.jpg\t99999999999999999999\n"
+        )
     data = open_data(tmp_path)
     assert len(data.train) == 1
     said = " | ".join(data.skipped)
@@ -141,6 +148,7 @@ def test_a_listed_image_that_is_missing_is_named(tmp_path: Path) -> None:
         "list_val.txt: is missing",
         "list_gallery.txt line 3",
         "line 4",
+        "line 5",
     ):
         assert part in said
 
@@ -150,13 +158,13 @@ def test_names_that_do_not_match_are_skipped_by_name(tmp_path: Path) -> None:
     touch(
         tmp_path, "bounding_box_train/holiday.jpg", "bounding_box_train/-1_c1s1_000001_00.jpg", "query/x.jpg"
     )
-    touch(tmp_path, "query/0000_c1s1_000001_00.jpg")
+    touch(tmp_path, "query/0000_c1s1_000001_00.jpg", "query/99999999999999999999_c1s1_000001_00.jpg")
     (tmp_path / "bounding_box_train/Thumbs.db").write_bytes(b"x")
     data = open_data(tmp_path)
     assert len(data.train) == 3
     assert data.train_identities is not None
     assert data.train_identities.tolist() == [2, 2, 7]  # a stray 0000 does not renumber Market-1501
-    assert len(data.skipped) == 4
+    assert len(data.skipped) == 5
     assert any("holiday.jpg" in line for line in data.skipped)
 
 

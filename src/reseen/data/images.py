@@ -36,9 +36,6 @@ MAX_BYTES = 4 * MAX_PIXELS  # of a file; what is larger cannot hold an image of 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")  # nothing that runs a program
 _FLOAT_MODES = ("I", "F")  # 32-bit samples: no agreed range to map to 8 bits
 
-# Said at every single call since torchvision 0.29; what to do about it is above.
-warnings.filterwarnings("ignore", "The image decoding and encoding capabilities", DeprecationWarning)
-
 
 class _BadImageError(Exception):
     """Why an image cannot be used, to be said after its name."""

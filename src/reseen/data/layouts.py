@@ -17,20 +17,26 @@ from reseen.records import DISTRACTOR, JUNK, Crop, LabelledCrops, ReidData
 
 MSMT17_LISTS = ("list_train.txt", "list_val.txt", "list_query.txt", "list_gallery.txt")
 TRAIN, QUERY, GALLERY = "bounding_box_train", "query", "bounding_box_test"
+STREET_MARK = "street.json"  # left by reseen.data.synthetic: drawn people under Market-1501's names
 MSMT17_FOLDERS = (("mask_train_v2", "mask_test_v2"), ("train", "test"))  # V2, V1
 
 # Names without their ending. Identity -1 is junk and 0000 a distractor (Market-1501's readme).
-_MSMT17_OWN = re.compile(r"(?P<identity>\d+)_\d+_(?P<camera>\d+)_\d+(morning|noon|afternoon)_\w+")
+_MSMT17_OWN = re.compile(r"(?P<identity>\d{1,9})_\d+_(?P<camera>\d{1,9})_\d+(morning|noon|afternoon)_\w+")
 STYLES = {
-    "Market-1501": (re.compile(r"(?P<identity>-1|\d+)_c(?P<camera>\d+)s\d+_\d+_\d+"),),  # 0002_c1s1_000451_03
-    "DukeMTMC-reID": (re.compile(r"(?P<identity>-1|\d+)_c(?P<camera>\d+)_f\d+"),),  # 0001_c2_f0046182
+    "Market-1501": (
+        re.compile(r"(?P<identity>-1|\d{1,9})_c(?P<camera>\d{1,9})s\d+_\d+_\d+"),
+    ),  # 0002_c1s1_000451_03
+    "DukeMTMC-reID": (re.compile(r"(?P<identity>-1|\d{1,9})_c(?P<camera>\d{1,9})_f\d+"),),  # 0001_c2_f0046182
     "MSMT17": (  # 0000_c14_0030, or its own 0000_000_01_0303morning_0008_0
-        re.compile(r"(?P<identity>-1|\d+)_c(?P<camera>\d+)_\d+"),
+        re.compile(r"(?P<identity>-1|\d{1,9})_c(?P<camera>\d{1,9})_\d+"),
         _MSMT17_OWN,
     ),
 }
 # Sets of one's own that are named in this manner: what follows the camera is free.
-LOOSE_NAME, LOOSE = "Market-1501 style", (re.compile(r"(?P<identity>-1|\d+)_c(?P<camera>\d+)(\D.*)?"),)
+LOOSE_NAME, LOOSE = (
+    "Market-1501 style",
+    (re.compile(r"(?P<identity>-1|\d{1,9})_c(?P<camera>\d{1,9})(\D.*)?"),),
+)
 
 
 @dataclass
@@ -88,7 +94,8 @@ def read_market_layout(folder: Path) -> ReidData:
             f"{shown(folder)} holds no image named like 0002_c1s1_000451_03.jpg{seen}: rename the images, "
             f"or give a folder of them or a CSV manifest"
         )
-    return _assemble(style, folder, parts[TRAIN], parts[QUERY], parts[GALLERY], skipped)
+    name = "street" if os.path.isfile(folder / STREET_MARK) else style
+    return _assemble(name, folder, parts[TRAIN], parts[QUERY], parts[GALLERY], skipped)
 
 
 def read_msmt17(folder: Path) -> ReidData:
@@ -129,10 +136,10 @@ def _read_list(
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
-        name, _, identity = line.strip().rpartition(" ")
+        name, identity = (*line.rsplit(None, 1), "")[:2]
         name = name.strip().replace("\\", "/").removeprefix("./")
         match = _match(name.rpartition("/")[2], (_MSMT17_OWN, *STYLES["MSMT17"], *LOOSE))
-        if not identity.isdecimal() or match is None:
+        if re.fullmatch(r"\d{1,9}", identity) is None or match is None:
             skipped.append(f"{listed} line {number}: not 'NAME IDENTITY' with a name as in MSMT17")
         elif name not in files:
             skipped.append(f"{place}/{shown(name)}: listed in {listed}, but missing")
