@@ -55,6 +55,15 @@ def test_transformers_give_one_vector_for_any_image_size(backbone):
         assert encoder(torch.randn(1, 3, 64, 32)).features.shape == (1, encoder.dim)
 
 
+def test_a_transformer_is_pooled_over_its_patches_without_the_class_token():
+    encoder = build_encoder(ModelConfig(backbone="vit_tiny_patch16_224")).eval()
+    images = torch.randn(1, 3, 64, 32)
+    with torch.no_grad():
+        tokens = encoder.backbone.forward_features(images)
+        assert tokens.shape == (1, 1 + 4 * 2, 192)
+        torch.testing.assert_close(encoder(images).pooled, tokens[:, 1:].mean(1))
+
+
 def test_caffe_style_moves_the_stride_to_conv1_and_sets_eps():
     usual = build_encoder(ModelConfig(backbone="resnet50")).backbone
     caffe = build_encoder(ModelConfig(backbone="resnet50", stride_on="conv1", bn_eps=1e-3)).backbone

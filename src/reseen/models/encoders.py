@@ -79,10 +79,9 @@ class Encoder(nn.Module):
 
     def forward(self, images: Tensor) -> EncoderOutput:
         maps = _as_maps(self.backbone, self.backbone.forward_features(images))  # type: ignore[operator]
-        with torch.autocast(images.device.type, enabled=False):
-            pooled = self.pooling(_raised(maps))
-            embedding = self.neck(pooled)
-            return EncoderOutput(pooled, embedding, F.normalize(embedding))
+        pooled = self.pooling(_raised(maps))  # from here on autocast lowers nothing
+        embedding = self.neck(pooled)
+        return EncoderOutput(pooled, embedding, F.normalize(embedding))
 
 
 class Predictor(nn.Module):
