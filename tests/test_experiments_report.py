@@ -211,7 +211,8 @@ def test_the_page_loads_nothing_runs_nothing_and_describes_its_pictures(tmp_path
     images = page.all("img")
     assert len(images) == 2
     assert all((i["src"] or "").startswith("data:image/png;base64,") and i["alt"] for i in images)
-    assert images[1]["alt"] == "Two point clouds."
+    assert images[1]["alt"] == "Features: described in the text above."
+    assert "Two point clouds." in page.text
     assert images[0]["width"] == "883"  # 9.2 inches
     ids = [a["id"] for _, a in page.tags if "id" in a]
     assert len(ids) == len(set(ids))
@@ -294,7 +295,12 @@ def test_sections_pictures_comparison_and_evaluations_have_their_place(tmp_path:
     assert "No picture was saved for: ranked-lists, tsne." in page.text
     assert (run / "report" / "mine.png").exists()
     assert len(page.all("img")) == 4
-    assert [a["alt"] for a in page.all("img")][2:] == ["Five views.", "Zebra"]
+    assert [a["alt"] for a in page.all("img")][2:] == [
+        "Views: described in the text above.",
+        "Zebra: described in the text above.",
+    ]
+    assert "Five views." in page.text
+    assert "Stripes." in page.text
 
 
 def test_long_runs_fold_their_table(tmp_path: Path) -> None:

@@ -67,6 +67,7 @@ thead th { color: var(--muted); font-weight: 500; border-bottom: 1.5px solid var
 tbody th { font-weight: 500; }
 .number { text-align: right; }
 td.number, tbody th { white-space: nowrap; }
+td:last-child:not(.number) { min-width: 9rem; }
 td strong { color: var(--accent); }
 pre { background: var(--soft); border-radius: 6px; padding: 1rem 1.2rem; overflow-x: auto; font-size: .85rem;
   line-height: 1.5; }

@@ -299,8 +299,9 @@ def _pictures(run: Path, *, taken: set[str]) -> list[Section]:
             inside.get("Title") or name.replace("-", " ").capitalize(),
             inside.get("Description", ""),
         )
-        text, alt = (PICTURES[name], said) if name in PICTURES else (said, title)
-        sections.append(Section(title, text, figure=found[name], alt=alt or title))
+        text = "\n\n".join(filter(None, (said, PICTURES.get(name))))
+        alt = f"{title}: described in the text above." if text else title
+        sections.append(Section(title, text, figure=found[name], alt=alt))
     if missing:
         sections.append(Section("Not shown", f"No picture was saved for: {', '.join(missing)}."))
     return sections
