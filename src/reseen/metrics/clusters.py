@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reseen.metrics._arrays import to_features, to_labels
+from reseen.metrics.arrays import to_features, to_labels
 from reseen.records import JUNK, UNKNOWN_CAMERA, Labels
 
 

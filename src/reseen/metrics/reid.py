@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from reseen.clustering.compiled import compiled, compiled_sums
 from reseen.errors import ReseenError
-from reseen.metrics._arrays import Floats, to_features, to_floats, to_labels
+from reseen.metrics.arrays import Floats, to_features, to_floats, to_labels
 from reseen.records import JUNK, UNKNOWN_CAMERA, Labels
 
 BLOCK = 2**22  # entries of the query x gallery matrix that exist at a time: 16 MiB of float32
@@ -196,6 +196,15 @@ def _inner(first: Floats, second: Floats) -> np.float32:
     for d in range(first.shape[0]):
         total += np.float64(first[d]) * np.float64(second[d])
     return np.float32(total)
+
+
+@compiled
+def exact_similarities(query: Floats, gallery: Floats) -> NDArray[np.float32]:
+    """Similarity of a query ``[D]`` to every row of the gallery ``[G, D]``, as :func:`reid_scores` has it."""
+    similarities = np.empty(gallery.shape[0], dtype=np.float32)
+    for g in range(gallery.shape[0]):
+        similarities[g] = _inner(query, gallery[g])
+    return similarities
 
 
 @compiled

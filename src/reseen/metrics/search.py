@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reseen.errors import ReseenError
-from reseen.metrics._arrays import Floats, to_features, to_floats
+from reseen.metrics.arrays import Floats, to_features, to_floats
 from reseen.records import Labels, SceneDetections, SearchQuery
 
 BLOCK = 2**22  # entries of the query x detection matrix that exist at a time

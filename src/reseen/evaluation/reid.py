@@ -1,0 +1,109 @@
+"""A benchmark's query and gallery: scores of features, and the ranked lists that people look at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reseen.errors import ReseenError
+from reseen.metrics import ReidScores, reid_scores
+from reseen.metrics.arrays import to_features, to_labels
+from reseen.metrics.reid import exact_similarities
+from reseen.records import JUNK, UNKNOWN_CAMERA, LabelledCrops, Labels
+
+
+@dataclass(frozen=True)
+class RankedLists:
+    """Nearest gallery images of some queries, best first.
+
+    ``rows`` ``[q, top]`` are gallery rows, -1 where a list is shorter; ``similarities`` ``[q, top]`` are nan
+    there. ``correct`` ``[q, top]`` marks the identity of the query, and nothing where nobody knows it.
+    """
+
+    queries: Labels
+    rows: Labels
+    correct: NDArray[np.bool_]
+    similarities: NDArray[np.float32]
+
+
+def evaluate_features(
+    query_features: Any,
+    gallery_features: Any,
+    query: LabelledCrops,
+    gallery: LabelledCrops,
+    *,
+    ranks: Iterable[int] = (1, 5, 10),
+) -> ReidScores:
+    """mAP and CMC of L2-normalised features ``[Q, D]`` and ``[G, D]``, in the order of the crops.
+
+    The Market-1501 protocol, see :func:`reseen.metrics.reid_scores`; ReseenError on wrong lengths.
+    """
+    return reid_scores(
+        query_features,
+        gallery_features,
+        query.identities,
+        gallery.identities,
+        query.cameras,
+        gallery.cameras,
+        ranks=ranks,
+    )
+
+
+def ranked_lists(
+    query_features: Any,
+    gallery_features: Any,
+    query: LabelledCrops | None = None,
+    gallery: LabelledCrops | None = None,
+    *,
+    top: int = 10,
+    queries: Any = None,
+) -> RankedLists:
+    """The ``top`` nearest gallery images of the ``queries`` (rows of the query set; None = all of them).
+
+    With ``query`` and ``gallery``, images that the protocol ignores are left out: junk, and the query's
+    identity seen by the query's camera. Without them nothing is known, nothing is left out and nothing is
+    called correct. Order and ties are those of :func:`reseen.metrics.reid_scores`.
+
+    Raises ReseenError when only one side is labelled, and on lengths or rows that do not fit.
+    """
+    if (query is None) != (gallery is None):
+        raise ReseenError("ranked lists need labels of both query and gallery, or of neither")
+    asked = to_features(query_features, "query features")
+    found = to_features(gallery_features, "gallery features")
+    for side, labelled, features in (("query", query, asked), ("gallery", gallery, found)):
+        if labelled is not None and len(labelled) != len(features):
+            raise ReseenError(f"{side}: {len(labelled)} images but {len(features)} features")
+    if asked.shape[1] != found.shape[1]:
+        raise ReseenError(f"queries have {asked.shape[1]} dimensions and the gallery {found.shape[1]}")
+    chosen = np.arange(len(asked)) if queries is None else to_labels(queries, "rows of queries")
+    if ((chosen < 0) | (chosen >= len(asked))).any():
+        raise ReseenError(f"rows of queries must be in 0..{len(asked) - 1}")
+
+    rows = np.full((len(chosen), top), -1, dtype=np.int64)
+    similarities = np.full((len(chosen), top), np.nan, dtype=np.float32)
+    correct = np.zeros((len(chosen), top), dtype=bool)
+    for i, q in enumerate(chosen):
+        row = exact_similarities(asked[q], found)
+        same, counts = _same_and_counting(int(q), query, gallery, len(found))
+        candidates = np.flatnonzero(counts)
+        best = candidates[np.argsort(-row[candidates], kind="stable")[:top]]
+        rows[i, : len(best)] = best
+        similarities[i, : len(best)] = row[best]
+        correct[i, : len(best)] = same[best]
+    return RankedLists(chosen, rows, correct, similarities)
+
+
+def _same_and_counting(
+    q: int, query: LabelledCrops | None, gallery: LabelledCrops | None, count: int
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which of ``count`` gallery images show query ``q``'s identity, and which ones the protocol looks at."""
+    if query is None or gallery is None:
+        return np.zeros(count, dtype=bool), np.ones(count, dtype=bool)
+    same = gallery.identities == query.identities[q]
+    camera = query.crops[q].camera
+    same_camera = (gallery.cameras == camera) & (camera != UNKNOWN_CAMERA)
+    return same, (gallery.identities != JUNK) & ~(same & same_camera)
