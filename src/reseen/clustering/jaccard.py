@@ -22,17 +22,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from reseen.clustering.compiled import compiled, over_rows
-from reseen.clustering.neighbours import as_features, inner, nearest_neighbours
+from reseen.clustering.neighbours import as_features, nearest_neighbours
+from reseen.clustering.weights import Csr, Floats, Indices, Pointers, join, reciprocal_weights
 from reseen.errors import ReseenError
-
-Floats = NDArray[np.float32]
-Indices = NDArray[np.int32]
-Pointers = NDArray[np.int64]
-Csr = tuple[Pointers, Indices, Floats]
 
 UNIT_TOLERANCE = 1e-2  # on the length of a row; half precision stays well inside
 
@@ -125,11 +120,8 @@ def jaccard_graph(
         )
     indices, similarities = nearest_neighbours(tensor, k1, device=device)
     ranking = indices.astype(np.int32)
-    weights = _reciprocal_weights(rows, ranking, similarities, k1)
-    if k2 > 1:
-        weights = _query_expansion(ranking[:, :k2].copy(), weights)
+    pointers, columns, data = reciprocal_weights(rows, ranking, similarities, k1=k1, k2=k2)
     count = len(rows)
-    pointers, columns, data = weights
     return JaccardGraph(csr_array((data, columns, pointers), shape=(count, count)))
 
 
@@ -157,29 +149,6 @@ def jaccard_distance(
     return jaccard_graph(features, k1=k1, k2=k2, device=device).distances(max_distance)
 
 
-def _join(parts: list[Csr]) -> Csr:
-    """Join shares of rows. The first entry of each share's pointers is 0."""
-    lengths = np.concatenate([np.diff(pointers) for pointers, _, _ in parts])
-    pointers = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    return (
-        pointers,
-        np.concatenate([indices for _, indices, _ in parts]),
-        np.concatenate([data for _, _, data in parts]),
-    )
-
-
-def _reciprocal_weights(rows: Floats, ranking: Indices, similarities: Floats, k1: int) -> Csr:
-    count, listed = ranking.shape
-    half = min(round(k1 / 2) + 1, listed)
-    near = np.zeros((count, listed), dtype=np.int8)  # 1: reciprocal in k1, 2: in the half list too
-    over_rows(partial(_mark_reciprocal, ranking, half, near), count)
-    return _join(over_rows(partial(_expand, rows, ranking, similarities, near, half), count))
-
-
-def _query_expansion(nearest: Indices, weights: Csr) -> Csr:
-    return _join(over_rows(partial(_average, nearest, *weights), len(nearest)))
-
-
 def _pairs(weights: Csr, ends: Pointers, limit: float, columns: int | None = None) -> Csr:
     """Step 5 for pairs i < j < ends[i]: the upper triangle. ``columns``: width of V if it is not its
     height."""
@@ -187,122 +156,12 @@ def _pairs(weights: Csr, ends: Pointers, limit: float, columns: int | None = Non
     count = len(ends)
     by_column = csr_array((data, indices, pointers), shape=(count, columns or count)).tocsc()
     inverse = (by_column.indptr.astype(np.int64), by_column.indices.astype(np.int32), by_column.data)
-    return _join(over_rows(partial(_intersect, *weights, *inverse, ends, np.float32(limit)), count))
+    return join(over_rows(partial(_intersect, *weights, *inverse, ends, np.float32(limit)), count))
 
 
 def _symmetric(pointers: Pointers, indices: Indices, data: Floats) -> csr_array:
     count = len(pointers) - 1
     return csr_array(_mirror(pointers, indices, data)[::-1], shape=(count, count))
-
-
-@compiled
-def _mark_reciprocal(ranking: Indices, half: int, near: NDArray[np.int8], start: int, stop: int) -> None:
-    listed = ranking.shape[1]
-    for row in range(start, stop):
-        for place in range(listed):
-            other = ranking[row, place]
-            for back in range(listed):
-                if ranking[other, back] == row:
-                    near[row, place] = 2 if place < half and back < half else 1
-                    break
-
-
-@compiled
-def _expand(
-    rows: Floats,
-    ranking: Indices,
-    similarities: Floats,
-    near: NDArray[np.int8],
-    half: int,
-    start: int,
-    stop: int,
-) -> Csr:
-    """Steps 2 and 3 for a share of the rows."""
-    count, listed = ranking.shape
-    pointers = np.zeros(stop - start + 1, dtype=np.int64)
-    indices = np.empty((stop - start) * listed * 2, dtype=np.int32)
-    data = np.empty(len(indices), dtype=np.float32)
-    core = np.full(count, -1, dtype=np.int32)  # row whose R(row, k1) holds this one
-    place_of = np.empty(count, dtype=np.int32)  # where it stands in that row's list
-    inside = np.full(count, -1, dtype=np.int32)  # row whose R*(row) holds this one
-    used = 0
-    for row in range(start, stop):
-        while used + min(count, listed * (half + 1)) > len(indices):
-            indices = np.concatenate((indices, np.empty_like(indices)))
-            data = np.concatenate((data, np.empty_like(data)))
-        begin = used
-        for place in range(listed):
-            if near[row, place]:
-                other = ranking[row, place]
-                core[other] = inside[other] = row
-                place_of[other] = place
-                indices[used] = other
-                used += 1
-        for place in range(listed):
-            if not near[row, place]:
-                continue
-            other = ranking[row, place]
-            size = shared = 0
-            for step in range(half):
-                if near[other, step] == 2:
-                    size += 1
-                    shared += core[ranking[other, step]] == row
-            if 3 * shared <= 2 * size:
-                continue
-            for step in range(half):
-                if near[other, step] == 2 and inside[ranking[other, step]] != row:
-                    inside[ranking[other, step]] = row
-                    indices[used] = ranking[other, step]
-                    used += 1
-        indices[begin:used].sort()
-        total = 0.0
-        for slot in range(begin, used):
-            other = indices[slot]
-            if core[other] == row:
-                cosine = float(similarities[row, place_of[other]])
-            else:
-                cosine = inner(rows[row], rows[other])
-            weight = np.exp(2 * cosine - 2)
-            data[slot] = weight
-            total += weight
-        for slot in range(begin, used):
-            data[slot] = data[slot] / total
-        pointers[row - start + 1] = used
-    return pointers, indices[:used].copy(), data[:used].copy()
-
-
-@compiled
-def _average(
-    nearest: Indices, pointers: Pointers, indices: Indices, data: Floats, start: int, stop: int
-) -> Csr:
-    """Step 4 for a share of the rows."""
-    count = len(pointers) - 1
-    room = 0
-    for row in range(start, stop):
-        for other in nearest[row]:
-            room += pointers[other + 1] - pointers[other]
-    means = np.zeros(stop - start + 1, dtype=np.int64)
-    columns = np.empty(room, dtype=np.int32)
-    values = np.empty(room, dtype=np.float32)
-    sums = np.zeros(count, dtype=np.float64)
-    holder = np.full(count, -1, dtype=np.int32)
-    used = 0
-    for row in range(start, stop):
-        begin = used
-        for other in nearest[row]:
-            for slot in range(pointers[other], pointers[other + 1]):
-                column = indices[slot]
-                if holder[column] != row:
-                    holder[column] = row
-                    sums[column] = 0.0
-                    columns[used] = column
-                    used += 1
-                sums[column] += data[slot]
-        columns[begin:used].sort()
-        for slot in range(begin, used):
-            values[slot] = sums[columns[slot]] / nearest.shape[1]
-        means[row - start + 1] = used
-    return means, columns[:used].copy(), values[:used].copy()
 
 
 @compiled
