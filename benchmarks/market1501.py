@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,9 @@ VALIDATION_FROM = 1286  # the last 100 training identities are 1286 to 1500
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
@@ -43,7 +46,9 @@ def main() -> None:
     parser.add_argument("--validation", action="store_true")
     parser.add_argument("--set", action="append", default=[], dest="settings")
     parser.add_argument("--tag", default="", help="added to the run folders' names, for variants")
-    parser.add_argument("--table", action="store_true", help="print the table of what is finished, train nothing")
+    parser.add_argument(
+        "--table", action="store_true", help="print the table of what is finished, train nothing"
+    )
     given = parser.parse_args()
 
     given.out.mkdir(parents=True, exist_ok=True)
@@ -88,10 +93,12 @@ def write_manifest(data: ReidData, path: Path, identities: int, validation: bool
         query, gallery = data.query, data.gallery
     rows += [(c, i, "query") for c, i in zip(query.crops, query.identities, strict=True)]
     rows += [(c, i, "gallery") for c, i in zip(gallery.crops, gallery.identities, strict=True)]
-    with open(path, "w", newline="") as handle:
+    partial = path.with_name(f".{path.name}.{os.getpid()}")  # several rows may run at once
+    with open(partial, "w", newline="") as handle:
         writer = csv.writer(handle)
         writer.writerow(("path", "camera", "identity", "split"))
         writer.writerows((c.path.resolve(), c.camera, i, split) for c, i, split in rows)
+    os.replace(partial, path)
 
 
 def split_query(data: ReidData, rows: np.ndarray) -> tuple[LabelledCrops, LabelledCrops]:
@@ -104,7 +111,8 @@ def split_query(data: ReidData, rows: np.ndarray) -> tuple[LabelledCrops, Labell
         (gallery if key in seen else query).append(row)
         seen.add(key)
     return tuple(  # type: ignore[return-value]
-        LabelledCrops(tuple(data.train[i] for i in part), data.train_identities[part]) for part in (query, gallery)
+        LabelledCrops(tuple(data.train[i] for i in part), data.train_identities[part])
+        for part in (query, gallery)
     )
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from worlds import people, tiny
 
 from reseen.data import TrainBatch
 from reseen.methods import get_method
 from reseen.training import new_run
+from worlds import people, tiny
 
 FIRST, SECOND = {"first", "predictor"}, {"second", "second_predictor"}
 CACL = {"instance": FIRST, "inter": FIRST, "intra_first": {"first"}, "intra_second": {"second"}}
@@ -50,7 +50,9 @@ def test_each_term_reaches_the_modules_that_table_7_says(row, tmp_path):
     rows = torch.arange(8)
     images = torch.randn(2, 8, 3, 32, 16)
     run.networks.train()
-    terms, keys = method.losses(run, TrainBatch(rows, images[0], images[1]), torch.from_numpy(run.labels)[rows])
+    terms, keys = method.losses(
+        run, TrainBatch(rows, images[0], images[1]), torch.from_numpy(run.labels)[rows]
+    )
     modules = {name: list(m.parameters()) for name, m in run.networks.named_children()}
     reached = {
         term: {
@@ -85,7 +87,9 @@ def test_second_memory_starts_grey_and_from_colour_only_as_the_release_has_it(tm
         run = new_run(config, get_method("cacl"), weights="none", say=lambda line: None)
         get_method("cacl").start(run, crops)
         memories[init] = run.memory
-    assert torch.equal(memories["colour"]["first"], memories["colour"]["second"])  # equal weights, equal images
+    assert torch.equal(
+        memories["colour"]["first"], memories["colour"]["second"]
+    )  # equal weights, equal images
     assert not torch.allclose(memories["second_view"]["first"], memories["second_view"]["second"], atol=1e-3)
 
 
@@ -95,7 +99,10 @@ def test_memory_moves_by_equation_11_after_the_step_and_only_in_the_rows_of_the_
     run = new_run(tiny(), method, weights="none", say=lambda line: None)
     method.start(run, crops)
     before = {name: tensor.clone() for name, tensor in run.memory.items()}
-    rows, x = torch.tensor([3, 5]), torch.nn.functional.normalize(torch.randn(2, run.networks.first.dim), dim=1)
+    rows, x = (
+        torch.tensor([3, 5]),
+        torch.nn.functional.normalize(torch.randn(2, run.networks.first.dim), dim=1),
+    )
     method.update(run, TrainBatch(rows, None, None), torch.zeros(2), {"first": x, "second": x})
     for name, memory in run.memory.items():
         for i, row in enumerate(rows.tolist()):
@@ -109,7 +116,9 @@ def test_centroids_stand_still_within_an_epoch_when_asked_to(tmp_path):
     crops, _ = people(tmp_path)
     method = get_method("cacl")
     for update, moves in (("step", True), ("epoch", False)):
-        run = new_run(tiny("cacl", f"loss.centroid_update={update}"), method, weights="none", say=lambda line: None)
+        run = new_run(
+            tiny("cacl", f"loss.centroid_update={update}"), method, weights="none", say=lambda line: None
+        )
         method.start(run, crops)
         run.labels = np.arange(len(crops)) // 4
         from reseen.methods.common import freeze_centroids, memory_centroids

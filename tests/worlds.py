@@ -33,7 +33,9 @@ def tiny(recipe: str = "cacl", *settings: str) -> Config:
     return resolve(recipe, None, [*TINY, *settings])
 
 
-def people(root: Path, *, identities: int = 6, per_camera: int = 2, cameras: int = 2, seed: int = 0) -> tuple[tuple[Crop, ...], np.ndarray]:
+def people(
+    root: Path, *, identities: int = 6, per_camera: int = 2, cameras: int = 2, seed: int = 0
+) -> tuple[tuple[Crop, ...], np.ndarray]:
     """Crops of striped people, one colour and one stripe each, and their identities ``[M]``."""
     rng = np.random.default_rng(seed)
     root.mkdir(parents=True, exist_ok=True)

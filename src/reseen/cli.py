@@ -77,8 +77,18 @@ def _command(commands: Any, name: str, text: str, function: Any) -> Parser:
 
 
 def _data_options(parser: Parser) -> None:
-    parser.add_argument("--data", type=Path, required=True, metavar="PATH", help="data set folder, folder of images, or CSV manifest")
-    parser.add_argument("--camera-pattern", metavar="REGEX", help="where file names hold the camera, e.g. 'cam(\\d+)' (folders of images)")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        required=True,
+        metavar="PATH",
+        help="data set folder, folder of images, or CSV manifest",
+    )
+    parser.add_argument(
+        "--camera-pattern",
+        metavar="REGEX",
+        help="where file names hold the camera, e.g. 'cam(\\d+)' (folders of images)",
+    )
 
 
 def _demo(commands: Any) -> Parser:
@@ -87,9 +97,15 @@ def _demo(commands: Any) -> Parser:
 
         demo(**given)
 
-    parser = _command(commands, "demo", "train CACL on a drawn street, compare honestly, write a picture report", run)
-    parser.add_argument("--run", type=Path, default=Path("runs/demo"), metavar="DIR", help="run folder (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=3, help="seed of street and training (default: %(default)s)")
+    parser = _command(
+        commands, "demo", "train CACL on a drawn street, compare honestly, write a picture report", run
+    )
+    parser.add_argument(
+        "--run", type=Path, default=Path("runs/demo"), metavar="DIR", help="run folder (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=3, help="seed of street and training (default: %(default)s)"
+    )
     parser.add_argument("--resume", action="store_true", help="continue where the demo stopped")
     return parser
 
@@ -104,11 +120,26 @@ def _train(commands: Any) -> Parser:
     parser.add_argument("method", metavar="METHOD", help="cacl, cscl, spcl, cluster-contrast")
     _data_options(parser)
     parser.add_argument("--run", type=Path, metavar="DIR", help="run folder (default: runs/RECIPE-DATA)")
-    parser.add_argument("--resume", action="store_true", help="continue the run folder's last checkpoint, if any")
-    parser.add_argument("--weights", default="imagenet", help="imagenet (downloaded by timm), none, or a file (default: %(default)s)")
+    parser.add_argument(
+        "--resume", action="store_true", help="continue the run folder's last checkpoint, if any"
+    )
+    parser.add_argument(
+        "--weights",
+        default="imagenet",
+        help="imagenet (downloaded by timm), none, or a file (default: %(default)s)",
+    )
     parser.add_argument("--recipe", help="named settings, e.g. cacl-strong (default: METHOD)")
-    parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file of settings, applied after the recipe")
-    parser.add_argument("--set", action="append", default=[], dest="settings", metavar="KEY=VALUE", help="one setting, e.g. train.epochs=20; repeatable")
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", help="YAML file of settings, applied after the recipe"
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        dest="settings",
+        metavar="KEY=VALUE",
+        help="one setting, e.g. train.epochs=20; repeatable",
+    )
     return parser
 
 
@@ -121,9 +152,18 @@ def _evaluate(commands: Any) -> Parser:
     parser = _command(commands, "evaluate", "score a trained model by the benchmark's own protocol", run)
     parser.add_argument("run", type=Path, metavar="RUN", help="run folder or checkpoint file")
     _data_options(parser)
-    parser.add_argument("--epoch", choices=("last", "best-on-test", "label-free"), default="last", help="which checkpoint (default: %(default)s)")
-    parser.add_argument("--branch", choices=("first", "second"), help="which branch (default: the one that is shipped)")
-    parser.add_argument("--view", choices=("colour", "grey"), help="what the branch is shown (default: as it was trained)")
+    parser.add_argument(
+        "--epoch",
+        choices=("last", "best-on-test", "label-free"),
+        default="last",
+        help="which checkpoint (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--branch", choices=("first", "second"), help="which branch (default: the one that is shipped)"
+    )
+    parser.add_argument(
+        "--view", choices=("colour", "grey"), help="what the branch is shown (default: as it was trained)"
+    )
     return parser
 
 
@@ -136,7 +176,13 @@ def _cluster(commands: Any) -> Parser:
     parser = _command(commands, "cluster", "group images by person; writes a CSV of path, group, camera", run)
     parser.add_argument("run", type=Path, metavar="RUN", help="run folder or checkpoint file")
     _data_options(parser)
-    parser.add_argument("--out", type=Path, default=Path("groups.csv"), metavar="FILE", help="CSV to write (default: %(default)s)")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("groups.csv"),
+        metavar="FILE",
+        help="CSV to write (default: %(default)s)",
+    )
     parser.add_argument("--eps", type=float, help="DBSCAN radius (default: the run's)")
     return parser
 
@@ -147,9 +193,13 @@ def _report(commands: Any) -> Parser:
 
         report(**given)
 
-    parser = _command(commands, "report", "pictures of a run: curves, ranked lists, clusters; an HTML page", run)
+    parser = _command(
+        commands, "report", "pictures of a run: curves, ranked lists, clusters; an HTML page", run
+    )
     parser.add_argument("run", type=Path, metavar="RUN", help="run folder")
-    parser.add_argument("--data", type=Path, metavar="PATH", help="the data set, for ranked lists and augmentation")
+    parser.add_argument(
+        "--data", type=Path, metavar="PATH", help="the data set, for ranked lists and augmentation"
+    )
     return parser
 
 
@@ -160,7 +210,14 @@ def _doctor(commands: Any) -> Parser:
         doctor(**given)
 
     parser = _command(commands, "doctor", "what this machine has, and what a data folder holds or lacks", run)
-    parser.add_argument("path", type=Path, nargs="?", metavar="PATH", help="data set folder, folder of images, or CSV manifest")
+    parser.add_argument(
+        "path",
+        type=Path,
+        nargs="?",
+        metavar="PATH",
+        help="data set folder, folder of images, or CSV manifest",
+    )
+    parser.add_argument("--camera-pattern", metavar="REGEX", help="where file names hold the camera")
     return parser
 
 

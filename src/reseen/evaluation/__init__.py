@@ -1,6 +1,16 @@
 """The protocols: which gallery, who is junk, and what a model must beat to have learnt anything."""
 
 from reseen.evaluation.baselines import BASELINES
+from reseen.evaluation.encoders import as_record, embed_crops, evaluate_encoder, sees_grey
 from reseen.evaluation.reid import RankedLists, evaluate_features, ranked_lists
 
-__all__ = ["BASELINES", "RankedLists", "evaluate_features", "ranked_lists"]
+__all__ = [
+    "BASELINES",
+    "RankedLists",
+    "as_record",
+    "embed_crops",
+    "evaluate_encoder",
+    "evaluate_features",
+    "ranked_lists",
+    "sees_grey",
+]

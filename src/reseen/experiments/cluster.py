@@ -7,12 +7,12 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from reseen.data import clean_transform, open_data, scan_images
+from reseen.data import open_data
 from reseen.errors import ReseenError
+from reseen.evaluation import embed_crops
 from reseen.experiments.progress import Progress
+from reseen.experiments.usable import usable
 from reseen.methods.common import pseudo_labels
-from reseen.models import resolve_device, resolve_precision
-from reseen.models.embedding import embed
 from reseen.records import PseudoLabels, cameras_of
 from reseen.training import load_encoder
 
@@ -27,27 +27,15 @@ def cluster(
 ) -> PseudoLabels:
     """Embed the training images of ``data`` (all images of a plain folder), group them, write ``out``.
 
-    The CSV has columns path (relative to the data), group (empty: this image is in no group) and camera.
+    The CSV has columns path (relative to the data where it lies in it), group (empty: this image is in no group) and camera.
     """
     images = open_data(data, camera_pattern=camera_pattern)
     encoder, checkpoint = load_encoder(run)
     config = checkpoint.config
-    device = resolve_device(config.train.device)
     with Progress() as progress:
-        crops, _, problems = scan_images(
-            images.train, max_bad_share=config.data.max_bad_share, progress=progress.counter("check images")
-        )
-        for problem in problems:
-            progress.say(f"skipped: {problem}")
-        features = embed(
-            encoder.to(device),
-            crops,
-            clean_transform(config.data),
-            batch_size=128,
-            device=device,
-            precision=resolve_precision(device, config.train.precision),
-            workers=config.data.workers,
-            progress=lambda done: progress.step("embed", done, len(crops)),
+        crops = usable(images, max_bad_share=config.data.max_bad_share, progress=progress).train
+        features = embed_crops(
+            encoder, crops, config, progress=lambda done: progress.step("embed", done, len(crops))
         )
     # Groups for a person to look at: nothing is kept that stands alone.
     settings = replace(config.cluster, outliers="drop", eps=eps if eps is not None else config.cluster.eps)
@@ -55,12 +43,17 @@ def cluster(
     _write(
         out,
         [
-            (crop.path.relative_to(images.root), label, crop.camera)
+            (_shown(crop.path, images.root), label, crop.camera)
             for crop, label in zip(crops, pseudo.labels, strict=True)
         ],
     )
     print(f"{len(crops)} images: {pseudo.num_clusters} groups, {pseudo.num_outliers} images in none -> {out}")
     return pseudo
+
+
+def _shown(path: Path, root: Path) -> Path:
+    """Relative to the data where it lies there; a manifest may name images anywhere."""
+    return path.relative_to(root) if path.is_relative_to(root) else path
 
 
 def _write(out: Path, rows: list[tuple[Path, int, int]]) -> None:

@@ -6,25 +6,20 @@ import json
 import time
 from pathlib import Path
 
+import torch
 from rich.console import Console
 
 from reseen.config import Config, resolve
-from reseen.data import clean_transform
 from reseen.data.synthetic import draw_crops
-from reseen.evaluation import BASELINES, evaluate_features
+from reseen.evaluation import BASELINES, as_record, evaluate_encoder, evaluate_features
 from reseen.experiments.canvas import write_atomically
 from reseen.experiments.progress import Progress
-from reseen.experiments.run_report import report
 from reseen.experiments.report import summary_table
+from reseen.experiments.run_report import report
 from reseen.experiments.train import train_run
-from reseen.metrics import ReidScores
-from reseen.models import Encoder, build_encoder
-from reseen.models.embedding import embed
+from reseen.models import build_encoder, load_weights
 from reseen.records import ReidData
 from reseen.training import LAST, load_encoder, warm_up
-from reseen.models import load_weights
-
-import torch
 
 WARM_UP_EPOCHS = 25
 BASELINE_NAMES = {
@@ -55,41 +50,25 @@ def demo(*, run: Path = Path("runs/demo"), seed: int = 3, resume: bool = False) 
     rows = compare(config, images, warm, run / "checkpoint" / LAST)
     write_atomically(run / "report" / "comparison.json", json.dumps(rows, indent=2).encode())
     report(run, images=images)
-    Console().print(summary_table(rows, caption=f"drawn street, seed {seed}, last epoch").text())
+    Console().print(summary_table(rows, caption=f"drawn street, seed {seed}, last epoch.").to_rich())
     print(f"{time.perf_counter() - started:.0f} s in all; one seed is an anecdote: docs/results.md has three")
     return rows
 
 
 def compare(config: Config, images: ReidData, warm: Path, trained: Path) -> list[dict[str, object]]:
     """The same query and gallery under each feature, weakest idea first."""
+    query, gallery = images.query, images.gallery
+    assert query is not None
+    assert gallery is not None
     rows: list[dict[str, object]] = []
-
-    def add(name: str, scores: ReidScores) -> None:
-        rows.append({"name": name, "mean_ap": scores.mean_ap, "rank1": scores.cmc[1]})
-
-    assert images.query is not None and images.gallery is not None
     for key, name in BASELINE_NAMES.items():
         feature = BASELINES[key]
-        add(name, evaluate_features(feature(images.query.crops), feature(images.gallery.crops), images.query, images.gallery))
+        scores = evaluate_features(feature(query.crops), feature(gallery.crops), query, gallery)
+        rows.append({"name": name, **as_record(scores)})
     torch.manual_seed(config.seed)
-    untrained = build_encoder(config.model)
-    warmed = build_encoder(config.model)
+    untrained, warmed = build_encoder(config.model), build_encoder(config.model)
     load_weights(warmed, warm)
-    for name, encoder in (
-        ("random network", untrained),
-        ("warm-up alone", warmed),
-        ("CACL", load_encoder(trained)[0]),
-    ):
-        add(name, score(encoder, config, images))
+    networks = {"random network": untrained, "warm-up alone": warmed, "CACL": load_encoder(trained)[0]}
+    for name, encoder in networks.items():
+        rows.append({"name": name, **as_record(evaluate_encoder(encoder, images, config))})
     return rows
-
-
-def score(encoder: Encoder, config: Config, images: ReidData) -> ReidScores:
-    """mAP and CMC of an encoder on the street's test split."""
-    assert images.query is not None and images.gallery is not None
-    transform = clean_transform(config.data)
-    query, gallery = (
-        embed(encoder, part.crops, transform, batch_size=128, precision=config.train.precision, workers=config.data.workers)
-        for part in (images.query, images.gallery)
-    )
-    return evaluate_features(query, gallery, images.query, images.gallery)

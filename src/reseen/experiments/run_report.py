@@ -5,17 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from torch import Tensor
 
 from reseen.config import Config
-from reseen.data import clean_transform, grey_transform, open_data
-from reseen.evaluation import ranked_lists
+from reseen.data import open_data
+from reseen.evaluation import embed_crops, ranked_lists, sees_grey
 from reseen.experiments import figures
 from reseen.experiments.canvas import save_figure
 from reseen.experiments.report import run_report
-from reseen.models import Encoder, resolve_device, resolve_precision
-from reseen.models.embedding import embed
-from reseen.records import Crop, LabelledCrops, ReidData
+from reseen.models import Encoder
+from reseen.records import LabelledCrops, ReidData
 from reseen.training import LAST, START, load_encoder
 
 QUERIES = 4  # rows of the ranked-list picture
@@ -33,32 +31,16 @@ def report(run: Path, *, data: Path | None = None, images: ReidData | None = Non
     if images is None and data is not None:
         images = open_data(data)
     if images is not None:
-        start, last = (load_encoder(run / "checkpoint" / name)[0] for name in (START, LAST))
-        _, checkpoint = load_encoder(run / "checkpoint" / LAST)
-        models = {"before training": start, "after training": last}
-        _ranked(run, images, models, checkpoint.config, grey=_grey(checkpoint.config))
-        _panel(run, images, checkpoint.config)
-        _tsne(run, images, models, checkpoint.config, grey=_grey(checkpoint.config))
+        start, _ = load_encoder(run / "checkpoint" / START)
+        last, checkpoint = load_encoder(run / "checkpoint" / LAST)
+        config, models = checkpoint.config, {"before training": start, "after training": last}
+        grey = sees_grey(config, checkpoint.state["deployed"])
+        _ranked(run, images, models, config, grey=grey)
+        _panel(run, images, config)
+        _tsne(run, images, models, config, grey=grey)
     page = run_report(run)
     print(f"report: {page}")
     return page
-
-
-def _grey(config: Config) -> bool:
-    return config.loss.branches == "second" and config.data.second_view == "grey"
-
-
-def _features(encoder: Encoder, crops: tuple[Crop, ...], config: Config, *, grey: bool) -> Tensor:
-    device = resolve_device(config.train.device)
-    return embed(
-        encoder,
-        crops,
-        grey_transform(config.data) if grey else clean_transform(config.data),
-        batch_size=128,
-        device=device,
-        precision=resolve_precision(device, config.train.precision),
-        workers=config.data.workers,
-    )
 
 
 def _ranked(run: Path, images: ReidData, models: dict[str, Encoder], config: Config, *, grey: bool) -> None:
@@ -71,8 +53,8 @@ def _ranked(run: Path, images: ReidData, models: dict[str, Encoder], config: Con
     paths, ranked, correct, titles = [], [], [], []
     lists = {
         name: ranked_lists(
-            _features(encoder, query.crops, config, grey=grey),
-            _features(encoder, gallery.crops, config, grey=grey),
+            embed_crops(encoder, query.crops, config, grey=grey),
+            embed_crops(encoder, gallery.crops, config, grey=grey),
             query,
             gallery,
             top=10,
@@ -125,7 +107,10 @@ def _tsne(run: Path, images: ReidData, models: dict[str, Encoder], config: Confi
     crops = tuple(images.train[i] for i in rows)
     save_figure(
         figures.tsne(
-            {name: _features(encoder, crops, config, grey=grey).numpy() for name, encoder in models.items()},
+            {
+                name: embed_crops(encoder, crops, config, grey=grey).numpy()
+                for name, encoder in models.items()
+            },
             images.train_identities[rows],
             paths=[crop.path for crop in crops],
             seed=config.seed,

@@ -94,35 +94,46 @@ def losses(run: Run, batch: TrainBatch, labels: Tensor) -> tuple[dict[str, Tenso
     """Eq. (10): L = L_I + L_C^(inter) + L_C^(intra), and for CSCL L'_I (14) and L'_C^(inter) (15).
 
     x, x2 are the features of the two branches ``[N, D]``, z and z2 the outputs of their predictors, u and u2 the
-    cluster centres of their memories ``[K, D]``. Centres are constants, so an inter-view term reaches one branch only.
+    cluster centres of their memories ``[K, D]``. Centres are constants, so an inter-view term reaches one branch
+    only.
     """
-    c, networks = run.config.loss, run.networks
-    intra = {"temperature": c.temperature, "focal_gamma": c.focal_gamma}
+    networks, c = run.networks, run.config.loss
+    if networks.first is None:
+        return _second_alone(run, batch, labels)
     with run.autocast():
-        first = networks.first(batch.first) if networks.first is not None else None
-        second = networks.second(batch.second)
-        z = networks.predictor(first) if networks.predictor is not None else None
-        z2 = networks.second_predictor(second) if networks.second_predictor is not None else None
-    x2 = second.features
-    u2 = memory_centroids(run, "second") if "second" in run.memory else None
+        first, second = networks.first(batch.first), networks.second(batch.second)
+        z = networks.predictor(first)
+    x, x2 = first.features, second.features
+    centres = {name: memory_centroids(run, name) for name in run.memory if name in ("first", "second")}
+    focal = {"temperature": c.temperature, "focal_gamma": c.focal_gamma}
 
     terms: dict[str, Tensor] = {}
-    if first is not None:
-        x = first.features
-        u = memory_centroids(run, "first") if "first" in run.memory else None
+    if c.instance:
+        terms["instance"] = instance_loss(z, x2.detach() if c.stop_gradient else x2)  # Eq. (2)
+    if c.inter:
+        terms["inter"] = inter_view_loss(z, centres["second"], labels)  # Eq. (3)
+    if c.intra == "both":
+        terms["intra_first"] = cluster_loss(x, centres["first"], labels, **focal)  # Eq. (5), q
+    if c.intra in ("both", "second"):
+        terms["intra_second"] = cluster_loss(x2, centres["second"], labels, **focal)  # Eq. (5), q~; Eq. (13)
+    if c.symmetric:
+        with run.autocast():
+            z2 = networks.second_predictor(second)
         if c.instance:
-            terms["instance"] = instance_loss(z, x2.detach() if c.stop_gradient else x2)  # Eq. (2)
-        if c.inter:
-            terms["inter"] = inter_view_loss(z, u2, labels)  # Eq. (3)
-        if c.intra == "both":
-            terms["intra_first"] = cluster_loss(x, u, labels, **intra)  # Eq. (5), q
-        if z2 is not None and c.instance:
             terms["instance_second"] = instance_loss(z2, x.detach() if c.stop_gradient else x)  # Eq. (14)
-        if z2 is not None and c.inter:
-            terms["inter_second"] = inter_view_loss(z2, u, labels)  # Eq. (15)
-    if c.intra != "none":
-        terms["intra_second"] = cluster_loss(x2, u2, labels, **intra)  # Eq. (5), q tilde; alone: Eq. (13)
-    return terms, ({"second": x2} if first is None else {"first": first.features, "second": x2})
+        if c.inter:
+            terms["inter_second"] = inter_view_loss(z2, centres["first"], labels)  # Eq. (15)
+    return terms, {"first": x, "second": x2}
+
+
+def _second_alone(run: Run, batch: TrainBatch, labels: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Eq. (13) trains the one branch there is (Table 3, w/o L_I and L_C)."""
+    c = run.config.loss
+    with run.autocast():
+        x2 = run.networks.second(batch.second).features
+    centres = memory_centroids(run, "second")
+    loss = cluster_loss(x2, centres, labels, temperature=c.temperature, focal_gamma=c.focal_gamma)
+    return {"intra_second": loss}, {"second": x2}
 
 
 def update(run: Run, batch: TrainBatch, labels: Tensor, keys: dict[str, Tensor]) -> None:

@@ -6,6 +6,8 @@ features; during the epoch each query moves the row of its cluster.
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -62,7 +64,7 @@ def build(config: Config, encoder: Encoder) -> OneBranch:
 
 METHOD = Method(
     build=build,
-    deployed=lambda networks: networks.encoder,  # type: ignore[return-value]
+    deployed=lambda networks: cast(OneBranch, networks).encoder,
     views=lambda config: ("first",),
     start=start,
     embed=embed,

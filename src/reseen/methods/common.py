@@ -8,11 +8,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from reseen.clustering import dbscan, jaccard_graph, refine, refine_official
-from reseen.config import ClusterConfig, Config
-from reseen.data import clean_transform, grey_transform, train_batches
+from reseen.config import ClusterConfig
+from reseen.data import train_batches
+from reseen.evaluation import embed_crops
 from reseen.memory import cluster_means, momentum_update
 from reseen.models import Encoder
-from reseen.models.embedding import embed
 from reseen.records import Crop, Labels, PseudoLabels
 from reseen.training.run import Run
 
@@ -30,15 +30,8 @@ class OneBranch(nn.Module):
 
 def embed_clean(run: Run, encoder: Encoder, crops: tuple[Crop, ...], *, grey: bool = False) -> Tensor:
     """Features ``[M, D]`` of the unaugmented images, evaluation mode, on the run's device."""
-    transform = grey_transform(run.config.data) if grey else clean_transform(run.config.data)
-    features = embed(
-        encoder,
-        crops,
-        transform,
-        batch_size=EMBED_BATCH,
-        device=run.device,
-        precision=run.precision,
-        workers=run.config.data.workers,
+    features = embed_crops(
+        encoder, crops, run.config, grey=grey, progress=lambda done: run.step("embed", done, len(crops), "")
     )
     return features.to(run.device)
 
@@ -48,7 +41,7 @@ def embed_augmented(run: Run, encoder: Encoder, crops: tuple[Crop, ...], view: s
     """Features ``[M, D]`` of one fresh augmentation of every image (CACL, Algorithm 1, lines 3 and 4)."""
     rows = np.array_split(np.arange(len(crops)), -(-len(crops) // EMBED_BATCH))
     encoder.eval()
-    features = []
+    features: list[Tensor] = []
     for batch in train_batches(
         crops,
         rows,
@@ -61,6 +54,7 @@ def embed_augmented(run: Run, encoder: Encoder, crops: tuple[Crop, ...], view: s
         batch = batch.to(run.device, channels_last=run.config.train.channels_last)
         with run.autocast():
             features.append(encoder(getattr(batch, view)).features.float())
+        run.step("embed", sum(map(len, features)), len(crops), "")
     return torch.cat(features)
 
 
@@ -121,5 +115,3 @@ def freeze_centroids(run: Run, name: str) -> None:
 def update_rows(run: Run, name: str, rows: Tensor, features: Tensor) -> None:
     """Eq. (11) and (12) on one memory, in batch order."""
     momentum_update(run.memory[name], rows, features.detach().float(), momentum=run.config.loss.momentum)
-
-

@@ -6,6 +6,8 @@ A cluster is kept where it hardly changes when eps grows (independence) and hard
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor
 
@@ -26,7 +28,9 @@ from reseen.models import Encoder
 from reseen.records import Crop, Labels, PseudoLabels
 from reseen.training.run import Method, Run
 
-THRESHOLDS = "spcl_thresholds"  # (independence, compactness) of the first epoch; part of the memory, so it is saved
+THRESHOLDS = (
+    "spcl_thresholds"  # (independence, compactness) of the first epoch; part of the memory, so it is saved
+)
 
 
 def start(run: Run, crops: tuple[Crop, ...]) -> None:
@@ -91,7 +95,7 @@ def build(config: Config, encoder: Encoder) -> OneBranch:
 
 METHOD = Method(
     build=build,
-    deployed=lambda networks: networks.encoder,  # type: ignore[return-value]
+    deployed=lambda networks: cast(OneBranch, networks).encoder,
     views=lambda config: ("first",),
     start=start,
     embed=embed,

@@ -2,7 +2,7 @@
 
 from reseen.training.checkpoint import LAST, load_encoder, read_checkpoint
 from reseen.training.epoch import EpochStats, train_epoch
-from reseen.training.fit import BEST, LABEL_FREE, START, chosen_epochs, fit, new_run
+from reseen.training.fit import BEST, LABEL_FREE, START, chosen_epochs, deployed_name, fit, new_run
 from reseen.training.run import Method, Run, known_cameras
 from reseen.training.warmup import warm_up
 
@@ -15,6 +15,7 @@ __all__ = [
     "Method",
     "Run",
     "chosen_epochs",
+    "deployed_name",
     "fit",
     "known_cameras",
     "load_encoder",

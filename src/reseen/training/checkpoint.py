@@ -78,7 +78,9 @@ def read_checkpoint(path: Path) -> Checkpoint:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except (SafetensorError, OSError) as error:
-        raise ReseenError(f"{path} is damaged or not a checkpoint ({error}): use another checkpoint") from error
+        raise ReseenError(
+            f"{path} is damaged or not a checkpoint ({error}): use another checkpoint"
+        ) from error
     if metadata.get("format") != FORMAT:
         raise ReseenError(f"{path} was not written by reseen train: load foreign weights with --weights")
     if metadata["digest"] != _digest(tensors, metadata["state"]):
@@ -139,7 +141,9 @@ def restore_run(run: Run, path: Path, *, data: str) -> None:
 def save_encoder(encoder: nn.Module, path: Path, *, config: Config, epoch: int, why: str) -> None:
     """The deployed branch alone: what :func:`load_encoder` needs, and why this epoch was kept."""
     tensors = {f"networks.encoder.{name}": tensor for name, tensor in encoder.state_dict().items()}
-    write_checkpoint(path, tensors, {"config": to_yaml(config), "epoch": epoch, "why": why, "deployed": "encoder"})
+    write_checkpoint(
+        path, tensors, {"config": to_yaml(config), "epoch": epoch, "why": why, "deployed": "encoder"}
+    )
 
 
 def load_encoder(source: Path, *, branch: str | None = None) -> tuple[Encoder, Checkpoint]:
@@ -175,5 +179,5 @@ def _digest(tensors: Mapping[str, Tensor], state: str) -> str:
     for name in sorted(tensors):
         tensor = tensors[name]
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy() if tensor.numel() else b"")
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data if tensor.numel() else b"")
     return digest.hexdigest()

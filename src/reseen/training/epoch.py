@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,13 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from reseen.data import balanced_batches, train_batches, uniform_batches
+from reseen.data import TrainBatch, balanced_batches, train_batches, uniform_batches
 from reseen.errors import ReseenError
 from reseen.metrics import cross_camera_share, feature_spread
 from reseen.records import Crop, PseudoLabels, cameras_of
 from reseen.training.run import Method, Run, known_cameras, learning_rate
-
-Step = Callable[[str, int, int, str], None]  # (stage, done, total, note) -> None
 
 
 @dataclass
@@ -34,7 +32,7 @@ class EpochStats:
     seconds: dict[str, float] = field(default_factory=dict)
 
 
-def train_epoch(run: Run, crops: tuple[Crop, ...], method: Method, step: Step) -> EpochStats:
+def train_epoch(run: Run, crops: tuple[Crop, ...], method: Method) -> EpochStats:
     """Embed every crop, cluster the features into pseudo identities, contrast batches against them.
 
     Advances ``run`` in place, but for its epoch counter (CACL, Algorithm 1, lines 3 to 8).
@@ -43,17 +41,15 @@ def train_epoch(run: Run, crops: tuple[Crop, ...], method: Method, step: Step) -
         run: networks, optimiser, memories.
         crops: the M unlabelled images in a fixed order; row i of every ``[M, ...]`` array is crop i.
         method: the functions in which one paper differs from another.
-        step: called with (stage, done, total, note) to show progress.
 
     Raises:
         ReseenError: fewer than two classes, or a loss that is not finite; names the knob to turn.
     """
     config, started = run.config, time.perf_counter()
 
-    step("embed", 0, len(crops), "")
     features = method.embed(run, crops)  # [M, D]
     embedded = time.perf_counter()
-    step("cluster", 0, 1, "")
+    run.step("cluster", 0, 1)
     pseudo = method.assign(run, features, cameras_of(crops))
     if config.cluster.enabled and pseudo.num_clusters < 2:
         raise ReseenError(_too_few_classes(run, pseudo))
@@ -69,18 +65,19 @@ def train_epoch(run: Run, crops: tuple[Crop, ...], method: Method, step: Step) -
     sums: dict[str, Tensor] = {}
     run.networks.train()
     for done, batch in enumerate(_loader(run, crops, batches, method), start=1):
-        terms, keys = method.losses(run, batch, labels[batch.rows])
+        own = labels[batch.rows]  # [N]
+        terms, keys = method.losses(run, batch, own)
         loss = torch.stack(list(terms.values())).sum()
         if not torch.isfinite(loss):
             raise ReseenError(_not_finite(run, terms))
         run.optimizer.zero_grad(set_to_none=True)
-        run.scaler.scale(loss).backward()
+        run.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         run.scaler.step(run.optimizer)
         run.scaler.update()
-        method.update(run, batch, labels, keys)  # after the step: backward() has no side effect
+        method.update(run, batch, own, keys)  # after the step: backward() has no side effect
         for name, value in {**terms, "total": loss}.items():
             sums[name] = sums.get(name, torch.zeros((), device=run.device)) + value.detach()
-        step("train", done, len(batches), f"loss {loss.item():.3f}")
+        run.step("train", done, len(batches), f"loss {loss.item():.3f}")
 
     stats.loss = {name: float(value) / len(batches) for name, value in sums.items()}
     stats.seconds = {
@@ -111,7 +108,9 @@ def _draw(run: Run, pseudo: PseudoLabels, crops: tuple[Crop, ...]) -> list[NDArr
     )
 
 
-def _loader(run: Run, crops: tuple[Crop, ...], batches: Sequence[NDArray[np.int64]], method: Method):  # type: ignore[no-untyped-def]
+def _loader(
+    run: Run, crops: tuple[Crop, ...], batches: Sequence[NDArray[np.int64]], method: Method
+) -> Iterator[TrainBatch]:
     for batch in train_batches(
         crops,
         batches,
@@ -132,7 +131,9 @@ def _describe(features: Tensor, pseudo: PseudoLabels, crops: tuple[Crop, ...]) -
         images=len(crops),
         clusters=int((sizes > 1).sum()),
         outliers=pseudo.num_outliers + int((sizes == 1).sum()),
-        cross_camera_share=cross_camera_share(pseudo.labels, cameras) if cameras is not None else float("nan"),
+        cross_camera_share=cross_camera_share(pseudo.labels, cameras)
+        if cameras is not None
+        else float("nan"),
         feature_spread=feature_spread(features),
         label_free=label_free_score(features, pseudo),
     )
@@ -159,7 +160,7 @@ def label_free_score(features: Tensor, pseudo: PseudoLabels) -> float:
     )
     centroids = torch.nn.functional.normalize(centroids, dim=1)
     margins = []
-    for part, part_own in zip(rows.split(4096), own.split(4096), strict=True):
+    for part, part_own in zip(torch.split(rows, 4096), torch.split(own, 4096), strict=True):
         similarity = features[part] @ centroids.T
         inside = similarity.gather(1, part_own[:, None]).squeeze(1)
         nearest = similarity.scatter(1, part_own[:, None], float("-inf")).amax(1)

@@ -20,9 +20,9 @@ from reseen.models import build_encoder, load_weights, resolve_device, resolve_p
 from reseen.records import Crop
 from reseen.training.checkpoint import LAST, restore_run, save_encoder, save_run
 from reseen.training.environment import environment
-from reseen.training.epoch import Step, train_epoch
+from reseen.training.epoch import train_epoch
 from reseen.training.health import warnings
-from reseen.training.run import Method, Run, learning_rate
+from reseen.training.run import Method, Run, Step, learning_rate
 
 Watch = Callable[[Run, Method], dict[str, Any]]  # diagnostics and test scores, from outside of training
 Say = Callable[[str], None]
@@ -42,7 +42,7 @@ def new_run(config: Config, method: Method, *, weights: str | Path, say: Say) ->
     say(report.summary())
     networks = method.build(config, encoder).to(device)
     if config.train.channels_last:
-        networks = networks.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        networks = networks.to(memory_format=torch.channels_last)
     precision = resolve_precision(device, config.train.precision)
     optimizer = torch.optim.Adam(
         [p for p in networks.parameters() if p.requires_grad],
@@ -63,7 +63,7 @@ def fit(
     weights: str | Path = "imagenet",
     resume: bool = False,
     watch: Watch | None = None,
-    step: Step = lambda stage, done, total, note: None,
+    step: Step | None = None,
     say: Say = print,
 ) -> Run:
     """Train ``method`` on ``crops`` and leave a self-describing run folder.
@@ -83,6 +83,7 @@ def fit(
     if last.exists() and not resume:
         raise ReseenError(f"{folder} already holds a run: continue it with --resume, or choose another --run")
     run = new_run(config, method, weights="none" if last.exists() else weights, say=say)
+    run.step = step or run.step
     if last.exists():
         restore_run(run, last, data=data)
         say(f"continuing {folder} after epoch {run.epoch} of {config.train.epochs}")
@@ -96,9 +97,13 @@ def fit(
     deployed = deployed_name(run, method)
     while run.epoch < config.train.epochs:
         started = time.perf_counter()
-        stats = train_epoch(run, crops, method, step)
+        stats = train_epoch(run, crops, method)
         run.epoch += 1
-        record: dict[str, Any] = {"epoch": run.epoch, "lr": learning_rate(config, run.epoch - 1), **asdict(stats)}
+        record: dict[str, Any] = {
+            "epoch": run.epoch,
+            "lr": learning_rate(config, run.epoch - 1),
+            **asdict(stats),
+        }
         record["warnings"] = warnings(stats, config)
         if watch is not None:
             record |= watch(run, method)
@@ -116,7 +121,8 @@ def fit(
 def deployed_name(run: Run, method: Method) -> str:
     """Name of the shipped branch inside the networks."""
     shipped = method.deployed(run.networks)
-    return next(name for name, module in run.networks.named_children() if module is shipped)
+    named: dict[str, torch.nn.Module] = dict(run.networks.named_children())
+    return next(name for name, module in named.items() if module is shipped)
 
 
 def chosen_epochs(history: list[dict[str, Any]]) -> dict[str, int]:
@@ -174,4 +180,6 @@ def _write(path: Path, text: str) -> None:
         partial.write_text(text)
         os.replace(partial, path)
     except OSError as error:
-        raise ReseenError(f"cannot write {path} ({error.strerror}): choose another --run or free space") from error
+        raise ReseenError(
+            f"cannot write {path} ({error.strerror}): choose another --run or free space"
+        ) from error

@@ -16,6 +16,11 @@ from reseen.data import TrainBatch
 from reseen.models import Encoder, autocast
 from reseen.records import Crop, Labels, PseudoLabels, cameras_of
 
+Step = Callable[..., None]  # (stage, done, total, note): progress of what runs now
+
+
+def _silent(stage: str, done: int, total: int, note: str = "") -> None: ...
+
 
 @dataclass
 class Run:
@@ -26,7 +31,7 @@ class Run:
     """
 
     config: Config
-    networks: nn.Module
+    networks: Any  # the nn.Module that the method built
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     device: torch.device
@@ -35,6 +40,7 @@ class Run:
     labels: Labels = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     epoch: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
+    step: Step = _silent  # not saved: whoever watches
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Mixed precision for the forward pass only: losses are computed in float32, outside of it."""

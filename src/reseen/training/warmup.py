@@ -19,7 +19,7 @@ from reseen.errors import ReseenError
 from reseen.losses import nt_xent_loss
 from reseen.models import Encoder, autocast, build_encoder, resolve_device, resolve_precision
 from reseen.records import Crop
-from reseen.training.epoch import Step
+from reseen.training.run import Step
 
 
 def warm_up(
@@ -32,7 +32,7 @@ def warm_up(
     lr: float = 1e-3,
     temperature: float = 0.1,
     grey_share: float = 0.3,
-    step: Step = lambda stage, done, total, note: None,
+    step: Step | None = None,
 ) -> Encoder:
     """Train one encoder from random weights on two views of each image; write its weights to ``path``.
 
@@ -50,7 +50,7 @@ def warm_up(
     precision = resolve_precision(device, config.train.precision)
     encoder = build_encoder(config.model).to(device)
     if config.train.channels_last:
-        encoder = encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        encoder = encoder.to(memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(encoder.parameters(), lr=lr, weight_decay=config.train.weight_decay)
     colour, grey = replace(config.data, second_view="none"), replace(config.data, second_view="grey")
     iterations = max(1, len(crops) // batch_size)
@@ -72,12 +72,15 @@ def warm_up(
                 first, second = encoder(batch.first).features, encoder(batch.second).features
             loss = nt_xent_loss(first, second, temperature=temperature)
             if not torch.isfinite(loss):
-                raise ReseenError(f"warm-up epoch {epoch + 1}: the loss is not finite, lower the learning rate")
+                raise ReseenError(
+                    f"warm-up epoch {epoch + 1}: the loss is not finite, lower the learning rate"
+                )
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             total += loss.item()
-        step("warm-up", epoch + 1, epochs, f"loss {total / iterations:.3f}")
+        if step is not None:
+            step("warm-up", epoch + 1, epochs, f"loss {total / iterations:.3f}")
     encoder = encoder.cpu().eval()
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")

@@ -1,0 +1,74 @@
+"""An encoder on a data set: the one way in which commands, reports and runs embed and score."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from reseen.config import Config
+from reseen.data import clean_transform, grey_transform
+from reseen.errors import ReseenError
+from reseen.evaluation.reid import evaluate_features
+from reseen.metrics import ReidScores
+from reseen.models import Encoder, resolve_device, resolve_precision
+from reseen.models.embedding import embed
+from reseen.records import Crop, ReidData
+
+BATCH = 128
+Step = Callable[[str, int, int], None]  # (stage, done, total)
+
+
+def sees_grey(config: Config, branch: str) -> bool:
+    """Whether a branch was trained on grey images, so that it is shown grey ones unless somebody asks otherwise."""
+    return branch == "second" and config.data.second_view == "grey"
+
+
+def embed_crops(
+    encoder: Encoder,
+    crops: tuple[Crop, ...],
+    config: Config,
+    *,
+    grey: bool = False,
+    progress: Callable[[int], None] | None = None,
+) -> Tensor:
+    """Features ``[M, D]`` of clean images in the size, precision and on the device that ``config`` names."""
+    device = resolve_device(config.train.device)
+    return embed(
+        encoder,
+        crops,
+        grey_transform(config.data) if grey else clean_transform(config.data),
+        batch_size=BATCH,
+        device=device,
+        precision=resolve_precision(device, config.train.precision),
+        workers=config.data.workers,
+        progress=progress,
+    )
+
+
+def evaluate_encoder(
+    encoder: Encoder, images: ReidData, config: Config, *, grey: bool = False, step: Step | None = None
+) -> ReidScores:
+    """Score an encoder on the query and gallery of ``images``, by the Market-1501 protocol.
+
+    Raises:
+        ReseenError: ``images`` has no test split.
+    """
+    if images.query is None or images.gallery is None:
+        raise ReseenError(
+            f"{images.root} has no query and gallery: scoring needs a benchmark's layout (docs/data.md)"
+        )
+    features = []
+    for name, part in (("query", images.query), ("gallery", images.gallery)):
+
+        def count(done: int, name: str = name, total: int = len(part.crops)) -> None:
+            if step is not None:
+                step(f"embed {name}", done, total)
+
+        features.append(embed_crops(encoder, part.crops, config, grey=grey, progress=count))
+    return evaluate_features(features[0], features[1], images.query, images.gallery)
+
+
+def as_record(scores: ReidScores) -> dict[str, float]:
+    """``mean_ap`` and ``rank<k>`` as fractions, the way result files have them."""
+    return {"mean_ap": scores.mean_ap, **{f"rank{rank}": value for rank, value in scores.cmc.items()}}

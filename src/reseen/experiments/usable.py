@@ -1,0 +1,42 @@
+"""Every command looks at its images before it begins: bad ones are named and left out, or end it with one line."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from reseen.data import scan_images
+from reseen.experiments.progress import Progress
+from reseen.records import Crop, LabelledCrops, Labels, ReidData
+
+NAMED = 20  # skipped files that are named; beyond that they are counted
+
+
+def usable(images: ReidData, *, max_bad_share: float, progress: Progress) -> ReidData:
+    """``images`` without the files that cannot be read, in every split.
+
+    Raises:
+        ReseenError: more than ``max_bad_share`` of a split is unreadable.
+    """
+    skipped = list(images.skipped)
+
+    def scan(crops: tuple[Crop, ...], name: str) -> tuple[tuple[Crop, ...], Labels]:
+        good, kept, problems = scan_images(
+            crops, max_bad_share=max_bad_share, progress=progress.counter(f"check {name}")
+        )
+        skipped.extend(problems)
+        return good, kept
+
+    def scan_labelled(part: LabelledCrops | None, name: str) -> LabelledCrops | None:
+        if part is None or not len(part):
+            return part
+        good, kept = scan(part.crops, name)
+        return LabelledCrops(good, part.identities[kept])
+
+    train, kept = scan(images.train, "images")
+    query, gallery = scan_labelled(images.query, "query"), scan_labelled(images.gallery, "gallery")
+    for problem in skipped[:NAMED]:
+        progress.say(f"skipped: {problem}")
+    if len(skipped) > NAMED:
+        progress.say(f"skipped: {len(skipped) - NAMED} more (reseen doctor names them all)")
+    identities = images.train_identities[kept] if images.train_identities is not None else None
+    return replace(images, train=train, train_identities=identities, query=query, gallery=gallery)
