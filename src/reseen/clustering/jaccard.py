@@ -78,11 +78,17 @@ class JaccardGraph:
         starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         take = np.repeat(pointers[:-1][members] - starts[:-1], lengths) + np.arange(starts[-1])
         pairs = _pairs((starts, indices[take], data[take]), ends, 1.0, columns=count)
-        grouped = _symmetric(*pairs).tocoo()
-        rows = np.concatenate([members[grouped.row], np.flatnonzero(labels < 0)])
-        columns = np.concatenate([members[grouped.col], np.flatnonzero(labels < 0)])
-        values = np.concatenate([grouped.data, np.zeros(count - len(members), dtype=np.float32)])
-        return csr_array((values, (rows, columns)), shape=(count, count))
+        grouped = _symmetric(*pairs)
+        outliers = np.flatnonzero(labels < 0)  # these have their diagonal only
+        stacked = csr_array(
+            (
+                np.concatenate([grouped.data, np.zeros(len(outliers), dtype=np.float32)]),
+                np.concatenate([members[grouped.indices], outliers]),
+                np.concatenate([grouped.indptr, grouped.indptr[-1] + 1 + np.arange(len(outliers))]),
+            ),
+            shape=(count, count),
+        )
+        return stacked[np.argsort(np.concatenate([members, outliers]))]
 
     def _csr(self) -> Csr:
         return (
