@@ -212,20 +212,19 @@ def _results(metrics: Sequence[Epoch], config: Mapping[str, Any]) -> Section:
     return Section("Result", text, table=Table(columns, tuple(rows), "Scores in %." if keys else ""))
 
 
-def save_comparison(run: Path, rows: Sequence[Mapping[str, object]], *, text: str = "") -> None:
+def save_comparison(run: Path, rows: Sequence[Mapping[str, object]]) -> None:
     """Keep rows of :func:`summary_table` in the run folder, so that every later report shows them too."""
-    content = json.dumps({"text": text, "rows": [dict(row) for row in rows]}, indent=1) + "\n"
+    content = json.dumps([dict(row) for row in rows], indent=2) + "\n"
     write_atomically(run / "report" / "comparison.json", content.encode())
 
 
 def _comparison(run: Path) -> list[Section]:
     path = run / "report" / "comparison.json"
     try:
-        kept = json.loads(path.read_text())
-        return [Section("Comparison", str(kept["text"]), table=summary_table(kept["rows"]))]
+        return [Section("Comparison", table=summary_table(json.loads(path.read_text())))]
     except FileNotFoundError:
         return []
-    except (OSError, ValueError, AttributeError, KeyError, TypeError, ReseenError):
+    except (OSError, ValueError, AttributeError, TypeError, ReseenError):
         return [Section("Comparison", f"{path.name} cannot be read and is left out.")]
 
 
