@@ -108,7 +108,7 @@ def _normalise_groups(layer: _BatchNorm, x: Tensor, sizes: list[int]) -> Tensor:
 
     Splitting, and not folding groups into channels for one kernel: folding copies every map twice and
     took 1.7 to 1.9 times as long as plain batch norm on a CPU, where splitting takes 1.0 to 1.1
-    (benchmarks of docs/performance.md).
+    (DenseNet-121 and ResNet-50, 64 images of 128x64, bf16).
     """
     parts = torch.split(x, sizes)
     weight, bias, eps = layer.weight, layer.bias, layer.eps
