@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.oracles import clustering as oracle
 
-from reseen.clustering import keep_reliable, spcl_reliability, spcl_thresholds
+from reseen.clustering import keep_reliable, spcl_alpha, spcl_reliability
 from reseen.errors import ReseenError
 
 LABELS = np.array([0, 0, 0, 0, 1, 1, 1, -1])
@@ -37,19 +37,18 @@ def test_only_the_most_compact_part_of_an_independent_cluster_stays():
     assert constant.tolist() == [-1] * 4 + [1, 1, 1, -1]
 
 
-def test_thresholds_let_nine_of_ten_clusters_pass():
+def test_alpha_lets_nine_of_ten_clusters_pass():
     labels = np.repeat(np.arange(20), 2)
     independence = np.repeat(np.arange(1, 21) / 20, 2)
-    alpha, beta = spcl_thresholds(labels, independence, 1 - independence / 2)
+    alpha = spcl_alpha(labels, independence)
     kept = keep_reliable(labels, independence, np.ones(40), min_independence=alpha)
     assert len(set(kept.tolist()) - {-1}) == 19  # place 18 of the descending list, itself included
     assert alpha == 0.1
-    assert beta == pytest.approx(1 - 19 / 40)
 
 
-def test_thresholds_without_clusters():
+def test_alpha_without_clusters():
     alone = np.array([-1, -1, 0])
-    assert spcl_thresholds(alone, *spcl_reliability(alone, alone, alone)) == (0.0, 0.0)
+    assert spcl_alpha(alone, spcl_reliability(alone, alone, alone)[0]) == 0.0
 
 
 def test_lengths_must_agree():

@@ -115,6 +115,12 @@ def test_other_parameters_other_files_and_damage_are_refused(
         draw(foreign / "holiday.jpg")
 
 
+def test_a_folder_that_cannot_be_made_is_one_clear_line(tmp_path: Path) -> None:
+    (tmp_path / "note.txt").write_text("a file")
+    with pytest.raises(ReseenError, match="name another folder"):
+        small_crops(tmp_path / "note.txt" / "street")
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

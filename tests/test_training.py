@@ -244,6 +244,7 @@ def test_too_few_classes_stop_the_run_and_name_the_knob(crops, tmp_path):
             "cluster.tight_gap=0",
             "cluster.min_samples=20",
             "cluster.outliers=drop",
+            "cluster.features=fresh",
         )
 
 
@@ -271,7 +272,7 @@ OPTIONS = [
     "data.second_view=none", "data.second_view=jitter", "data.camera_aware=off",
     "model.pooling=gem", "model.bn_group_size=4", "model.predictor=linear", "model.predictor_input=embedding",
     "cluster.features=fresh", "cluster.features=augmented", "cluster.k1=4", "cluster.k2=1", "cluster.eps=0.4", "cluster.min_samples=3",
-    "cluster.outliers=drop", "cluster.camera_standardise=true",
+    "cluster.camera_standardise=true",
     "loss.temperature=0.1", "loss.focal_gamma=0", "loss.instance=false", "loss.inter=false", "loss.intra=second", "loss.stop_gradient=false",
     "loss.symmetric=true", "loss.momentum=0.5", "loss.centroid_update=epoch", "loss.second_memory_init=colour",
     "train.iterations=3", "train.batch_size=12", "train.instances=4", "train.lr=0.002", "train.weight_decay=0.1", "train.lr_steps=[]", "train.precision=bf16",

@@ -51,6 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ReseenError as error:
         print(f"reseen: {error}", file=sys.stderr)
         return USAGE_ERROR
+    except OSError as error:  # no permission, a full disk: whatever was half written has a temporary name
+        print(f"reseen: {error.filename or 'the disk'}: {error.strerror or error}", file=sys.stderr)
+        return USAGE_ERROR
     except KeyboardInterrupt:
         print("reseen: stopped; a training run goes on with --resume", file=sys.stderr)
         return 130

@@ -104,6 +104,9 @@ class ClusterConfig:
         below = f"be at least 0 and below cluster.eps = {self.eps}"
         _check(0 <= self.tight_gap < self.eps, "cluster.tight_gap", self.tight_gap, below)
         _check(self.min_samples >= 1, "cluster.min_samples", self.min_samples, "be at least 1 image")
+        # A dropped image is never drawn, so its remembered feature ages until it, and all others, are alone.
+        stale = self.enabled and self.outliers == "drop" and self.features == "memory"
+        _check(not stale, "cluster.outliers", "drop", "go with cluster.features=fresh (or keep outliers)")
 
 
 @dataclass(frozen=True)
@@ -124,7 +127,8 @@ class LossConfig:
 
     def __post_init__(self) -> None:
         _check(self.temperature > 0, "loss.temperature", self.temperature, "be above 0")
-        _check(self.focal_gamma >= 0, "loss.focal_gamma", self.focal_gamma, "be 0 (cross-entropy) or more")
+        gamma = self.focal_gamma  # between 0 and 1 the gradient is infinite at q = 1
+        _check(gamma == 0 or gamma >= 1, "loss.focal_gamma", gamma, "be 0 (cross-entropy), or 1 or more")
         _check(0 <= self.momentum < 1, "loss.momentum", self.momentum, "be in [0, 1): the old value's weight")
         more = self.instance or self.inter or self.symmetric or self.intra != "second"
         if self.branches == "second" and more:

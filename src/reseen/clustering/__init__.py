@@ -8,7 +8,7 @@ from reseen.clustering.finch import finch
 from reseen.clustering.jaccard import JaccardGraph, jaccard_distance, jaccard_graph
 from reseen.clustering.neighbours import nearest_neighbours
 from reseen.clustering.refine import refine, refine_official
-from reseen.clustering.reliability import keep_reliable, spcl_reliability, spcl_thresholds
+from reseen.clustering.reliability import keep_reliable, spcl_alpha, spcl_reliability
 
 __all__ = [
     "JaccardGraph",
@@ -20,6 +20,6 @@ __all__ = [
     "nearest_neighbours",
     "refine",
     "refine_official",
+    "spcl_alpha",
     "spcl_reliability",
-    "spcl_thresholds",
 ]

@@ -43,31 +43,22 @@ def spcl_reliability(labels: Any, loose_labels: Any, tight_labels: Any) -> tuple
     return _overlap(own, loose), _overlap(own, tight)
 
 
-def spcl_thresholds(
-    labels: Any, independence: Scores, compactness: Scores, *, kept_share: float = 0.9
-) -> tuple[float, float]:
-    """Return the thresholds that the first epoch sets for all later ones.
+def spcl_alpha(labels: Any, independence: Scores, *, kept_share: float = 0.9) -> float:
+    """The least independence that a cluster needs, set before the first epoch and kept (SpCL, Section 3.3).
 
-    The paper fixes alpha so that before the first epoch the 90 % most independent clusters pass; clusters
-    of two and more images are counted. Its beta is no constant but the largest compactness in each cluster,
-    anew each epoch (``min_compactness=None`` of :func:`keep_reliable`). The beta returned here is the
-    constant in the same
-    spirit: it lets the 90 % most compact clusters of the first epoch pass.
+    The 90 % most independent clusters of two and more images pass. SpCL's other threshold, beta, is no constant
+    (see :func:`keep_reliable`).
 
     Returns:
-        (alpha, beta) for ``min_independence`` and ``min_compactness``, inclusive; (0, 0) without any cluster.
+        alpha for ``min_independence``, inclusive; 0 without any cluster.
     """
     labels = np.asarray(labels, dtype=np.int64)
     names, clusters, sizes = np.unique(labels, return_inverse=True, return_counts=True)
     real = (names >= 0) & (sizes >= 2)
     if not real.any():
-        return 0.0, 0.0
+        return 0.0
     place = min(int(real.sum()) - 1, round(int(real.sum()) * kept_share))
-    alpha, beta = (
-        float(np.sort(_largest(clusters, scores, len(names))[real])[::-1][place])
-        for scores in (independence, compactness)
-    )
-    return alpha, beta
+    return float(np.sort(_largest(clusters, independence, len(names))[real])[::-1][place])
 
 
 def keep_reliable(

@@ -23,8 +23,9 @@ from reseen.data.street_people import FRAME, PRESENCE, TRACK, Person, person_of,
 
 CROP_WIDTH, CROP_HEIGHT = 64, 128  # pixels
 FOLDERS = ("bounding_box_train", "query", "bounding_box_test")  # Market-1501
-_BOX_WIDTH, _BOX_HEIGHT = 0.47, 1.06  # an unjittered box, in body heights
+_BOX_WIDTH, _BOX_HEIGHT = 0.43, 1.06  # an unjittered box, in body heights
 _BOX_MIDDLE = 0.5  # height of its middle above the ground, in body heights
+VIEW_SHARE = 0.5  # of the tracklets show the side that their camera mostly sees
 _STRANGERS = 1_000_000  # identities from here on only pass through the picture
 
 
@@ -92,7 +93,7 @@ def plan_crops(
 def _track_of(seed: int, identity: int, camera_number: int) -> _Track:
     camera = camera_of(seed, camera_number)
     rng = stream(seed, TRACK, identity, camera_number)
-    yaw = camera.yaw if rng.random() < 0.6 else rng.uniform(0, 2 * np.pi)
+    yaw = camera.yaw if rng.random() < VIEW_SHARE else rng.uniform(0, 2 * np.pi)
     yaw = (yaw + rng.normal(0, 0.3)) * rng.choice((-1, 1))
     stranger = None
     if rng.random() < 0.3:

@@ -24,14 +24,18 @@ def read_manifest(root: Path, parameters: Mapping[str, Any]) -> dict[str, Any] |
 
     Raises :class:`ReseenError` where the folder holds another drawing, or something that is not ours.
     """
-    if not root.exists():
-        return None
-    if not root.is_dir():
-        raise ReseenError(f"{root} is a file: name a folder to draw the street in")
     path = root / MANIFEST
-    if not path.exists():
-        ours = (root / _UNFINISHED).exists()
-        if not ours and any(root.iterdir()):
+    try:
+        if not root.exists():
+            return None
+        if not root.is_dir():
+            raise ReseenError(f"{root} is a file: name a folder to draw the street in")
+        finished = path.exists()
+        foreign = not finished and not (root / _UNFINISHED).exists() and any(root.iterdir())
+    except OSError as error:
+        raise ReseenError(f"cannot read {root} ({error}): name another folder") from error
+    if not finished:
+        if foreign:
             raise ReseenError(f"{root} holds other files: name a new or empty folder to draw the street in")
         return None
     manifest = _load(path)
@@ -56,17 +60,22 @@ def begin(root: Path, parameters: Mapping[str, Any], folders: Iterable[str]) -> 
         if marker.exists() and _load(marker) != _header(parameters):
             for folder in folders:
                 shutil.rmtree(root / folder, ignore_errors=True)
-        write_atomically(marker, _json(_header(parameters)))
+        _write_text(marker, _json(_header(parameters)))
         for folder in folders:
             (root / folder).mkdir(exist_ok=True)
     except OSError as error:
-        raise ReseenError(f"cannot write to {root} ({error.strerror}): name another folder") from error
+        raise ReseenError(f"cannot write to {root} ({error}): name another folder") from error
 
 
 def finish(root: Path, parameters: Mapping[str, Any], content: Mapping[str, Any]) -> None:
     """Publish a complete drawing: the manifest appears at once and whole."""
-    write_atomically(root / MANIFEST, _json({**_header(parameters), **content}))
-    (root / _UNFINISHED).unlink(missing_ok=True)
+    try:
+        _write_text(root / MANIFEST, _json({**_header(parameters), **content}))
+        (root / _UNFINISHED).unlink(missing_ok=True)
+    except OSError as error:
+        raise ReseenError(
+            f"cannot write to {root} ({error}): free some space or name another folder"
+        ) from error
 
 
 def require_files(root: Path, names: Iterable[str]) -> None:
@@ -100,12 +109,10 @@ def _write_image(path: Path, image: Image.Image) -> None:
         os.replace(part, path)
     except OSError as error:
         part.unlink(missing_ok=True)
-        raise ReseenError(
-            f"cannot write {path} ({error.strerror}): free some space or name another folder"
-        ) from error
+        raise ReseenError(f"cannot write {path} ({error}): free some space or name another folder") from error
 
 
-def write_atomically(path: Path, text: str) -> None:
+def _write_text(path: Path, text: str) -> None:
     """Write a text file such that it is either absent, old or complete."""
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     part.write_text(text, encoding="utf-8")

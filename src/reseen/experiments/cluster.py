@@ -9,7 +9,7 @@ from pathlib import Path
 
 from reseen.data import open_data
 from reseen.errors import ReseenError
-from reseen.evaluation import embed_crops
+from reseen.evaluation import embed_crops, sees_grey
 from reseen.experiments.progress import Progress
 from reseen.experiments.usable import usable
 from reseen.methods.common import pseudo_labels
@@ -35,7 +35,11 @@ def cluster(
     with Progress() as progress:
         crops = usable(images, max_bad_share=config.data.max_bad_share, progress=progress).train
         features = embed_crops(
-            encoder, crops, config, progress=lambda done: progress.step("embed", done, len(crops))
+            encoder,
+            crops,
+            config,
+            grey=sees_grey(config, checkpoint.state["deployed"]),
+            progress=lambda done: progress.step("embed", done, len(crops)),
         )
     # Groups for a person to look at: nothing is kept that stands alone.
     settings = replace(config.cluster, outliers="drop", eps=eps if eps is not None else config.cluster.eps)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from rich.console import Console
 
 from reseen.config import Config, resolve
 from reseen.data.synthetic import draw_crops
+from reseen.errors import ReseenError
 from reseen.evaluation import BASELINES, as_record, evaluate_encoder, evaluate_features
 from reseen.experiments.canvas import write_atomically
 from reseen.experiments.progress import Progress
@@ -39,6 +41,11 @@ def demo(*, run: Path = Path("runs/demo"), seed: int = 3, resume: bool = False) 
     """
     started = time.perf_counter()
     config = resolve("street", None, [f"seed={seed}"])
+    if (run / "checkpoint" / LAST).exists() and not resume:
+        raise ReseenError(
+            f"{run} already holds a demo: look at {run / 'report' / 'index.html'}, or choose another --run"
+        )
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) - 1))  # the other core draws and augments
     with Progress() as progress:
         images = draw_crops(run / "street", seed=seed, progress=progress.counter("draw the street"))
         progress.say(f"drawn street: {len(images.train)} crops nobody labelled -> {run / 'street'}")

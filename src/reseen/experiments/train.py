@@ -36,7 +36,7 @@ def train(
 ) -> Path:
     """Train, evaluate where the data has a test split, and write the report. Returns the run folder."""
     images = open_data(data, camera_pattern=camera_pattern)
-    folder = run or Path("runs") / f"{recipe or method}-{images.name.lower()}"
+    folder = run or Path("runs") / f"{Path(recipe or method).stem}-{images.name.lower()}"
     resolved = _configuration(method, folder, resume, recipe, config, settings or [])
     train_run(resolved, images, folder, resume=resume, weights=weights)
     report(folder, images=images)
@@ -88,9 +88,15 @@ def _configuration(
         hint = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(NAMES)}"
         raise ReseenError(f"there is no method {method!r}: {hint}")
     stored = folder / "config.yaml"
-    if resume and stored.exists() and recipe is None and config is None and not settings:
-        return from_yaml(stored.read_text())
-    resolved = resolve(recipe or method, config, settings)
-    if resolved.method != resolve(method, None, []).method:
-        raise ReseenError(f"recipe {resolved.recipe!r} is for method {resolved.method!r}, not {method!r}")
+    plain = recipe is None and config is None and not settings
+    resolved = (
+        from_yaml(stored.read_text())
+        if resume and plain and stored.exists()
+        else resolve(recipe or method, config, settings)
+    )
+    expected = resolve(method)
+    if (resolved.method, resolved.loss.symmetric) != (expected.method, expected.loss.symmetric):
+        raise ReseenError(
+            f"{stored if resume and plain else recipe or config} is not a run of {method!r}: name its method"
+        )
     return resolved

@@ -13,8 +13,10 @@ from torch import Tensor, nn
 
 from reseen.config import Config
 from reseen.data import TrainBatch
-from reseen.losses import cluster_loss, instance_loss, inter_view_loss
+from reseen.evaluation import sees_grey
+from reseen.losses import instance_loss, inter_view_loss
 from reseen.methods.common import (
+    contrast,
     embed_augmented,
     embed_clean,
     freeze_centroids,
@@ -57,23 +59,26 @@ def start(run: Run, crops: tuple[Crop, ...]) -> None:
     """
     if not run.config.cluster.enabled:
         return  # L_I alone reads no memory
-    grey = run.config.data.second_view == "grey" and run.config.loss.second_memory_init == "second_view"
+    grey = sees_grey(run.config, "second") and run.config.loss.second_memory_init == "second_view"
     if run.networks.first is not None:
         run.memory["first"] = embed_clean(run, run.networks.first, crops)
     run.memory["second"] = embed_clean(run, run.networks.second, crops, grey=grey)
 
 
 def embed(run: Run, crops: tuple[Crop, ...]) -> Tensor:
-    """The features that are clustered: those of the deployed branch, remembered, fresh, or freshly augmented."""
-    first = run.networks.first is not None
-    encoder, name = deployed(run.networks), "first" if first else "second"
+    """The features that are clustered: those of the deployed branch, remembered, freshly augmented, or fresh.
+
+    Fresh features of clean images also replace the memories: a row that no batch touched would be stale.
+    """
+    name = "second" if run.networks.first is None else "first"
     match run.config.cluster.features:
         case "memory" if run.config.cluster.enabled:
             return run.memory[name]
         case "augmented":
-            return embed_augmented(run, encoder, crops, name)
-        case _:
-            return embed_clean(run, encoder, crops, grey=not first and run.config.data.second_view == "grey")
+            return embed_augmented(run, deployed(run.networks), crops, name)
+    if run.epoch > 0:
+        start(run, crops)
+    return run.memory[name] if run.memory else embed_clean(run, deployed(run.networks), crops)
 
 
 def assign(run: Run, features: Tensor, cameras: Labels) -> PseudoLabels:
@@ -85,9 +90,8 @@ def assign(run: Run, features: Tensor, cameras: Labels) -> PseudoLabels:
 
 def remember(run: Run, features: Tensor, pseudo: PseudoLabels) -> None:
     """Algorithm 1, line 6, for every memory there is."""
-    for name in ("first", "second"):
-        if name in run.memory:
-            freeze_centroids(run, name)
+    for name in _memories(run):
+        freeze_centroids(run, name)
 
 
 def losses(run: Run, batch: TrainBatch, labels: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -104,8 +108,7 @@ def losses(run: Run, batch: TrainBatch, labels: Tensor) -> tuple[dict[str, Tenso
         first, second = networks.first(batch.first), networks.second(batch.second)
         z = networks.predictor(first)
     x, x2 = first.features, second.features
-    centres = {name: memory_centroids(run, name) for name in run.memory if name in ("first", "second")}
-    focal = {"temperature": c.temperature, "focal_gamma": c.focal_gamma}
+    centres = {name: memory_centroids(run, name) for name in _memories(run)}
 
     terms: dict[str, Tensor] = {}
     if c.instance:
@@ -113,9 +116,9 @@ def losses(run: Run, batch: TrainBatch, labels: Tensor) -> tuple[dict[str, Tenso
     if c.inter:
         terms["inter"] = inter_view_loss(z, centres["second"], labels)  # Eq. (3)
     if c.intra == "both":
-        terms["intra_first"] = cluster_loss(x, centres["first"], labels, **focal)  # Eq. (5), q
+        terms["intra_first"] = contrast(run, x, centres["first"], labels)  # Eq. (5), q
     if c.intra in ("both", "second"):
-        terms["intra_second"] = cluster_loss(x2, centres["second"], labels, **focal)  # Eq. (5), q~; Eq. (13)
+        terms["intra_second"] = contrast(run, x2, centres["second"], labels)  # Eq. (5), q~; Eq. (13)
     if c.symmetric:
         with run.autocast():
             z2 = networks.second_predictor(second)
@@ -128,19 +131,19 @@ def losses(run: Run, batch: TrainBatch, labels: Tensor) -> tuple[dict[str, Tenso
 
 def _second_alone(run: Run, batch: TrainBatch, labels: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Eq. (13) trains the one branch there is (Table 3, w/o L_I and L_C)."""
-    c = run.config.loss
     with run.autocast():
         x2 = run.networks.second(batch.second).features
-    centres = memory_centroids(run, "second")
-    loss = cluster_loss(x2, centres, labels, temperature=c.temperature, focal_gamma=c.focal_gamma)
-    return {"intra_second": loss}, {"second": x2}
+    return {"intra_second": contrast(run, x2, memory_centroids(run, "second"), labels)}, {"second": x2}
 
 
 def update(run: Run, batch: TrainBatch, labels: Tensor, keys: dict[str, Tensor]) -> None:
     """Eq. (11) and (12)."""
-    for name, features in keys.items():
-        if name in run.memory:
-            update_rows(run, name, batch.rows, features)
+    for name in _memories(run):
+        update_rows(run, name, batch.rows, keys[name])
+
+
+def _memories(run: Run) -> list[str]:
+    return [name for name in ("first", "second") if name in run.memory]
 
 
 METHOD = Method(

@@ -14,9 +14,8 @@ from torch import Tensor
 
 from reseen.config import Config
 from reseen.data import TrainBatch
-from reseen.losses import cluster_loss
 from reseen.memory import cluster_means, momentum_update
-from reseen.methods.common import OneBranch, embed_clean, pseudo_labels
+from reseen.methods.common import OneBranch, contrast, embed_clean, pseudo_labels
 from reseen.models import Encoder
 from reseen.records import Crop, Labels, PseudoLabels
 from reseen.training.run import Method, Run
@@ -44,11 +43,7 @@ def losses(run: Run, batch: TrainBatch, labels: Tensor) -> tuple[dict[str, Tenso
     """ClusterNCE: cross-entropy over the similarities to all centroids."""
     with run.autocast():
         x = run.networks.encoder(batch.first).features
-    c = run.config.loss
-    loss = cluster_loss(
-        x, run.memory["centroids"], labels, temperature=c.temperature, focal_gamma=c.focal_gamma
-    )
-    return {"cluster": loss}, {"centroids": x}
+    return {"cluster": contrast(run, x, run.memory["centroids"], labels)}, {"centroids": x}
 
 
 def update(run: Run, batch: TrainBatch, labels: Tensor, keys: dict[str, Tensor]) -> None:

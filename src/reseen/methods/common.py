@@ -11,6 +11,7 @@ from reseen.clustering import dbscan, jaccard_graph, refine, refine_official
 from reseen.config import ClusterConfig
 from reseen.data import train_batches
 from reseen.evaluation import embed_crops
+from reseen.losses import cluster_loss
 from reseen.memory import cluster_means, momentum_update
 from reseen.models import Encoder
 from reseen.records import Crop, Labels, PseudoLabels
@@ -110,6 +111,12 @@ def freeze_centroids(run: Run, name: str) -> None:
     if run.config.loss.centroid_update == "epoch":
         count = int(run.labels.max()) + 1
         run.memory[f"{name}_centroids"] = cluster_means(run.memory[name], torch.from_numpy(run.labels), count)
+
+
+def contrast(run: Run, features: Tensor, centroids: Tensor, labels: Tensor) -> Tensor:
+    """The cluster loss ``[N, D]`` against ``[K, D]`` with the run's temperature and focal exponent."""
+    c = run.config.loss
+    return cluster_loss(features, centroids, labels, temperature=c.temperature, focal_gamma=c.focal_gamma)
 
 
 def update_rows(run: Run, name: str, rows: Tensor, features: Tensor) -> None:

@@ -1,7 +1,8 @@
 """SpCL without a source domain (Ge et al. 2020, arXiv:2006.02713): one encoder, an instance memory, reliable clusters.
 
 A cluster is kept where it hardly changes when eps grows (independence) and hardly changes when eps shrinks
-(compactness), against thresholds that the first epoch sets; everybody else is a class of their own.
+(compactness), against a threshold that the first epoch sets and the best of the cluster
+itself; everybody else is a class of their own.
 """
 
 from __future__ import annotations
@@ -11,12 +12,12 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from reseen.clustering import dbscan, jaccard_graph, keep_reliable, spcl_reliability, spcl_thresholds
+from reseen.clustering import dbscan, jaccard_graph, keep_reliable, spcl_alpha, spcl_reliability
 from reseen.config import Config
 from reseen.data import TrainBatch
-from reseen.losses import cluster_loss
 from reseen.methods.common import (
     OneBranch,
+    contrast,
     embed_clean,
     freeze_centroids,
     memory_centroids,
@@ -28,9 +29,7 @@ from reseen.models import Encoder
 from reseen.records import Crop, Labels, PseudoLabels
 from reseen.training.run import Method, Run
 
-THRESHOLDS = (
-    "spcl_thresholds"  # (independence, compactness) of the first epoch; part of the memory, so it is saved
-)
+THRESHOLD = "spcl_alpha"  # least independence, set by the first epoch; kept with the memory, so it is saved
 
 
 def start(run: Run, crops: tuple[Crop, ...]) -> None:
@@ -45,7 +44,7 @@ def embed(run: Run, crops: tuple[Crop, ...]) -> Tensor:
 
 
 def assign(run: Run, features: Tensor, cameras: Labels) -> PseudoLabels:
-    """Three DBSCANs on one graph; thresholds come from the first epoch and stay (Section 3.3 of SpCL)."""
+    """Three DBSCANs on one graph (Section 3.3 of SpCL). Also sets alpha, once: 90 % of the first clusters pass."""
     c = run.config.cluster
     if c.camera_standardise:
         features = standardise_per_camera(features, cameras)
@@ -55,18 +54,10 @@ def assign(run: Run, features: Tensor, cameras: Labels) -> PseudoLabels:
         for eps in (c.eps, c.eps + c.tight_gap, c.eps - c.tight_gap)
     )
     independence, compactness = spcl_reliability(labels, loose, tight)
-    if THRESHOLDS not in run.memory:
-        run.memory[THRESHOLDS] = torch.tensor(
-            spcl_thresholds(labels, independence, compactness), dtype=torch.float64
-        )
-    least_independence, least_compactness = run.memory[THRESHOLDS].tolist()
-    kept = keep_reliable(
-        labels,
-        independence,
-        compactness,
-        min_independence=least_independence,
-        min_compactness=least_compactness,
-    )
+    if THRESHOLD not in run.memory:
+        alpha = spcl_alpha(labels, independence)
+        run.memory[THRESHOLD] = torch.tensor([alpha], dtype=torch.float64)
+    kept = keep_reliable(labels, independence, compactness, min_independence=run.memory[THRESHOLD].item())
     return settle_outliers(PseudoLabels.of(kept), c)
 
 
@@ -78,11 +69,7 @@ def losses(run: Run, batch: TrainBatch, labels: Tensor) -> tuple[dict[str, Tenso
     """The unified contrastive loss: with a constant memory, mean similarity to members = similarity to their mean."""
     with run.autocast():
         x = run.networks.encoder(batch.first).features
-    c = run.config.loss
-    loss = cluster_loss(
-        x, memory_centroids(run, "first"), labels, temperature=c.temperature, focal_gamma=c.focal_gamma
-    )
-    return {"cluster": loss}, {"first": x}
+    return {"cluster": contrast(run, x, memory_centroids(run, "first"), labels)}, {"first": x}
 
 
 def update(run: Run, batch: TrainBatch, labels: Tensor, keys: dict[str, Tensor]) -> None:

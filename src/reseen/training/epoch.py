@@ -178,7 +178,7 @@ def _too_few_classes(run: Run, pseudo: PseudoLabels) -> str:
     )
     return (
         f"epoch {run.epoch + 1}: {pseudo.num_clusters} classes are left ({alone:.0%} of the images in none), "
-        f"there is nothing to contrast: {knob}; the last checkpoint is kept, --resume continues from it"
+        f"there is nothing to contrast: {knob}, in a new --run; what was saved is kept"
     )
 
 
@@ -186,5 +186,5 @@ def _not_finite(run: Run, terms: dict[str, Tensor]) -> str:
     bad = ", ".join(name for name, value in terms.items() if not torch.isfinite(value))
     return (
         f"epoch {run.epoch + 1}: the loss is not finite ({bad or 'sum'}): lower train.lr "
-        f"(now {run.config.train.lr}) or set train.precision=none; the last checkpoint is kept"
+        f"(now {run.config.train.lr}) or set train.precision=none, in a new --run; what was saved is kept"
     )

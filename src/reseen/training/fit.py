@@ -38,8 +38,8 @@ def new_run(config: Config, method: Method, *, weights: str | Path, say: Say) ->
     torch.manual_seed(config.seed)
     device = resolve_device(config.train.device)
     encoder = build_encoder(config.model)
-    report = load_weights(encoder, weights)
-    say(report.summary())
+    if weights != "none":
+        say(load_weights(encoder, weights).summary())
     networks = method.build(config, encoder).to(device)
     if config.train.channels_last:
         networks = networks.to(memory_format=torch.channels_last)
@@ -104,7 +104,7 @@ def fit(
             "lr": learning_rate(config, run.epoch - 1),
             **asdict(stats),
         }
-        record["warnings"] = warnings(stats, config)
+        record["warnings"] = warnings(stats, config, run.epoch)
         if watch is not None:
             record |= watch(run, method)
         record["seconds"]["epoch"] = time.perf_counter() - started

@@ -12,8 +12,8 @@ ONE_CAMERA = 0.1  # share of clusters over more than one camera under which labe
 COLLAPSED = 0.1  # feature spread; trained networks stay above .9
 
 
-def warnings(stats: EpochStats, config: Config) -> list[str]:
-    """One line per sign found in the statistics of an epoch; an empty list means none."""
+def warnings(stats: EpochStats, config: Config, epoch: int) -> list[str]:
+    """One line per sign found in the statistics of ``epoch`` (from 1); an empty list means none."""
     found = []
     cluster = config.cluster
     if config.cluster.enabled and stats.clusters < FEW_CLUSTERS:
@@ -31,7 +31,7 @@ def warnings(stats: EpochStats, config: Config) -> list[str]:
             f"only {stats.cross_camera_share:.0%} of the clusters span two cameras, so training learns the camera: "
             "set cluster.camera_standardise=true, or start from weights trained on persons (--weights)"
         )
-    if stats.feature_spread < COLLAPSED:
+    if epoch > 1 and stats.feature_spread < COLLAPSED:  # random weights start there
         found.append(
             f"features collapse (spread {stats.feature_spread:.2f}): keep loss.stop_gradient=true and "
             "loss.intra=both, or lower train.lr"

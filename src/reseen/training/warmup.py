@@ -12,9 +12,11 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
+from torch import Tensor
 
 from reseen.config import Config
 from reseen.data import train_batches, uniform_batches
+from reseen.data.transforms import LUMA, MEAN, STD
 from reseen.errors import ReseenError
 from reseen.losses import nt_xent_loss
 from reseen.models import Encoder, autocast, build_encoder, resolve_device, resolve_precision
@@ -37,8 +39,8 @@ def warm_up(
     """Train one encoder from random weights on two views of each image; write its weights to ``path``.
 
     Args:
-        config: model and data settings; the views are T and T of ``config.data``, the second grey in a share
-            ``grey_share`` of the batches, so that both branches of CACL find a start they can use.
+        config: model and data settings; both views are T of ``config.data``.
+        grey_share: of the views that lose their colour, so that both branches of CACL find a start they can use.
         epochs: passes over the images; the learning rate falls from ``lr`` to 0 as a cosine.
         temperature: of NT-Xent; 0.1 in SimCLR's Table 5.
 
@@ -52,9 +54,8 @@ def warm_up(
     if config.train.channels_last:
         encoder = encoder.to(memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(encoder.parameters(), lr=lr, weight_decay=config.train.weight_decay)
-    colour, grey = replace(config.data, second_view="none"), replace(config.data, second_view="grey")
+    views = replace(config.data, second_view="none")
     iterations = max(1, len(crops) // batch_size)
-    choose = torch.Generator().manual_seed(config.seed)
     encoder.train()
     for epoch in range(epochs):
         for group in optimizer.param_groups:
@@ -62,14 +63,25 @@ def warm_up(
         rows = uniform_batches(
             len(crops), batch_size=batch_size, iterations=iterations, seed=config.seed, epoch=epoch
         )
-        view = grey if torch.rand((), generator=choose) < grey_share else colour
-        total = 0.0
+        total, choose = 0.0, torch.Generator().manual_seed(config.seed * 1_000_003 + epoch)
         for batch in train_batches(
-            crops, rows, view, seed=config.seed, epoch=epoch, views=("first", "second"), workers=view.workers
+            crops,
+            rows,
+            views,
+            seed=config.seed,
+            epoch=epoch,
+            views=("first", "second"),
+            workers=views.workers,
         ):
-            batch = batch.to(device, channels_last=config.train.channels_last)
+            first, second = (
+                _some_grey(images, torch.rand(len(images), generator=choose) < grey_share)
+                .to(device)
+                .to(memory_format=torch.channels_last)
+                for images in (batch.first, batch.second)
+                if images is not None  # both views were asked for
+            )
             with autocast(device, precision):
-                first, second = encoder(batch.first).features, encoder(batch.second).features
+                first, second = encoder(first).features, encoder(second).features
             loss = nt_xent_loss(first, second, temperature=temperature)
             if not torch.isfinite(loss):
                 raise ReseenError(
@@ -87,3 +99,11 @@ def warm_up(
     save_file({name: tensor.contiguous() for name, tensor in encoder.state_dict().items()}, partial)
     partial.replace(path)
     return encoder
+
+
+def _some_grey(images: Tensor, chosen: Tensor) -> Tensor:
+    """Normalised images ``[N, 3, h, w]``; those that are ``chosen`` (bool ``[N]``) lose their colour."""
+    mean, std, luma = (torch.tensor(x).view(3, 1, 1) for x in (MEAN, STD, LUMA))
+    grey = ((images[chosen] * std + mean) * luma).sum(1, keepdim=True)
+    images[chosen] = (grey - mean) / std
+    return images
