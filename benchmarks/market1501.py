@@ -119,7 +119,7 @@ def split_query(data: ReidData, rows: np.ndarray) -> tuple[LabelledCrops, Labell
 def table(given: argparse.Namespace) -> str:
     """What is finished, in Markdown, from the run folders alone."""
     lines = [
-        "| row | mAP | rank-1 | rank-5 | rank-10 | clusters (first, last) | alone (first, last) | across cameras (first, last) | minutes |",
+        "| row | mAP | rank-1 | rank-5 | rank-10 | clusters (first, last epoch) | alone | across cameras | minutes |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     untrained = given.out / "untrained.json"

@@ -20,7 +20,9 @@ from PIL import Image
 from reseen.config import DataConfig
 from reseen.errors import ReseenError
 from reseen.experiments import canvas, figures
-from reseen.experiments.figures import augmentation_panel, chosen_epochs, curves, ranked_lists, series, tsne
+from reseen.experiments.curves import curves, series
+from reseen.experiments.figures import augmentation_panel, ranked_lists, tsne
+from reseen.training import chosen_epochs
 
 SMALL = DataConfig(height=32, width=16)
 
@@ -125,18 +127,6 @@ def test_chosen_epochs_equal_a_slow_search(rows: list[tuple[int, int, bool]]) ->
         if criterion >= free:
             free, expected["label-free"] = criterion, number
     assert chosen_epochs(metrics) == expected
-
-
-def test_the_report_and_training_choose_the_same_epochs() -> None:
-    from reseen.training.fit import chosen_epochs as kept
-
-    rng = np.random.default_rng(0)
-    for _ in range(30):
-        metrics = [epoch(n, label_free=float(rng.integers(3))) for n in range(1, 7)]
-        for line in metrics:
-            if rng.random() < 0.6:
-                line["test"] = {"mean_ap": float(rng.integers(3))}
-        assert chosen_epochs(metrics) == kept(metrics)
 
 
 @settings(deadline=None, max_examples=8)

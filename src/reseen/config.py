@@ -48,14 +48,12 @@ class DataConfig:
     workers: int = -1  # loader processes; -1 = by the machine
 
     def __post_init__(self) -> None:
-        _check(self.height >= 8, "data.height", self.height, "be at least 8 pixels")
-        _check(self.width >= 8, "data.width", self.width, "be at least 8 pixels")
+        for side in ("height", "width"):
+            _check(getattr(self, side) >= 8, f"data.{side}", getattr(self, side), "be at least 8 pixels")
         _check(0 <= self.pad < 0.5, "data.pad", self.pad, "be a share of the height in [0, 0.5)")
-        _check(0 <= self.flip <= 1, "data.flip", self.flip, "be a probability in [0, 1]")
-        _check(0 <= self.erase <= 1, "data.erase", self.erase, "be a probability in [0, 1]")
         _check(0 <= self.zoom < 1, "data.zoom", self.zoom, "be a share in [0, 1)")
-        _check(0 <= self.jitter <= 1, "data.jitter", self.jitter, "be a strength in [0, 1]")
-        _check(0 <= self.max_bad_share <= 1, "data.max_bad_share", self.max_bad_share, "be in [0, 1]")
+        for share in ("flip", "erase", "jitter", "max_bad_share"):
+            _check(0 <= getattr(self, share) <= 1, f"data.{share}", getattr(self, share), "be in [0, 1]")
         _check(self.workers >= -1, "data.workers", self.workers, "be -1 (by the machine), 0 or more")
 
 

@@ -27,7 +27,7 @@ def cluster(
 ) -> PseudoLabels:
     """Embed the training images of ``data`` (all images of a plain folder), group them, write ``out``.
 
-    The CSV has columns path (relative to the data where it lies in it), group (empty: this image is in no group) and camera.
+    The CSV has columns path (relative to the data where it lies in it), group (empty: in none) and camera.
     """
     images = open_data(data, camera_pattern=camera_pattern)
     encoder, checkpoint = load_encoder(run)

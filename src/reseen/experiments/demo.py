@@ -23,7 +23,7 @@ from reseen.models import build_encoder, load_weights
 from reseen.records import ReidData
 from reseen.training import LAST, load_encoder, warm_up
 
-WARM_UP_EPOCHS = 25
+WARM_UP_EPOCHS = 15
 BASELINE_NAMES = {
     "chance": "chance",
     "colour_histogram": "colour histogram",

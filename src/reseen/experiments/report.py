@@ -12,7 +12,7 @@ import yaml
 
 from reseen.errors import ReseenError
 from reseen.experiments.canvas import write_atomically
-from reseen.experiments.figures import Epoch, chosen_epochs, curves
+from reseen.experiments.curves import Epoch, curves
 from reseen.experiments.page import (
     Section,
     Table,
@@ -24,6 +24,7 @@ from reseen.experiments.page import (
     summary_table,
     write_report,
 )
+from reseen.training import chosen_epochs
 
 __all__ = [
     "Section",

@@ -146,14 +146,4 @@ def _memories(run: Run) -> list[str]:
     return [name for name in ("first", "second") if name in run.memory]
 
 
-METHOD = Method(
-    build=Siamese,
-    deployed=deployed,
-    views=views,
-    start=start,
-    embed=embed,
-    assign=assign,
-    remember=remember,
-    losses=losses,
-    update=update,
-)
+METHOD = Method(Siamese, deployed, views, start, embed, assign, remember, losses, update)

@@ -6,7 +6,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -125,17 +125,21 @@ def deployed_name(run: Run, method: Method) -> str:
     return next(name for name, module in named.items() if module is shipped)
 
 
-def chosen_epochs(history: list[dict[str, Any]]) -> dict[str, int]:
-    """The epoch that each way of choosing takes: ``last``, ``label-free`` and, with a test set, ``best-on-test``."""
-    if not history:
-        return {}
-    chosen = {
-        "last": history[-1]["epoch"],
-        "label-free": max(history, key=lambda r: (r["label_free"], r["epoch"]))["epoch"],
+def chosen_epochs(history: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """The epoch that each way of choosing takes: ``last``, ``label-free`` and, with a test set, ``best-on-test``.
+
+    ``best-on-test`` has the highest test mAP, as the papers report it: a choice that needs test labels. Ties go to
+    the later epoch; a name is absent where its value was never measured.
+    """
+    chosen = {"last": max(int(record["epoch"]) for record in history)} if history else {}
+    criteria: dict[str, Callable[[Mapping[str, Any]], Any]] = {
+        "label-free": lambda record: record.get("label_free"),
+        "best-on-test": lambda record: (record.get("test") or {}).get("mean_ap"),
     }
-    tested = [record for record in history if "test" in record]
-    if tested:
-        chosen["best-on-test"] = max(tested, key=lambda r: (r["test"]["mean_ap"], r["epoch"]))["epoch"]
+    for name, value in criteria.items():
+        known = [(value(record), int(record["epoch"])) for record in history if value(record) is not None]
+        if known:
+            chosen[name] = max(known)[1]
     return chosen
 
 
