@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import itertools
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -20,32 +21,41 @@ USAGE_ERROR = 2
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse that answers in one line and names the nearest option."""
+    """argparse that answers in one line and names the nearest option, command or choice."""
 
     def error(self, message: str) -> NoReturn:
         raise ReseenError(f"{message} (see {self.prog} --help)")
 
-    def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
-        known, unknown = self.parse_known_args(arguments)
-        if unknown:
-            raise ReseenError(self._unknown(unknown[0], known))
-        return known
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Options are looked at first: a mistyped one says more than the required one that is then missing."""
+        own = itertools.takewhile(lambda word: word != "--", args)
+        if self._subparsers is not None:  # behind the command's name, words are the command's
+            own = itertools.takewhile(lambda word: word.startswith("-"), own)
+        for word in own:
+            name = word.partition("=")[0]
+            if name.startswith("--") and name not in self._option_string_actions:
+                raise self._unknown("option", name, self._option_string_actions)
+        return super().parse_known_args(args, namespace)
 
-    def _unknown(self, word: str, known: argparse.Namespace) -> str:
-        options = list(getattr(known, "options", []))
-        near = difflib.get_close_matches(word.split("=")[0], options, n=1)
-        return f"unknown option {word}: " + (f"did you mean {near[0]}?" if near else "see --help")
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            raise self._unknown(str(action.metavar or action.option_strings[0]), value, action.choices)
+
+    def _unknown(self, what: str, word: str, known: Iterable[str]) -> ReseenError:
+        near = difflib.get_close_matches(word, known, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"see {self.prog} --help"
+        return ReseenError(f"unknown {what.lower()} {word}: {hint}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Returns the exit code: 0, 2 for anything the user can mend, 130 when interrupted."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        parsed = _parser().parse(words)
+        parsed = _parser().parse_args(words)
         if parsed.command is None:
             _parser().print_help()
             return 0
-        given = {k: v for k, v in vars(parsed).items() if k not in ("command", "options", "run_command")}
+        given = {k: v for k, v in vars(parsed).items() if k not in ("command", "run_command")}
         parsed.run_command(**given)
         return 0
     except ReseenError as error:
@@ -68,8 +78,7 @@ def _parser() -> Parser:
     parser.add_argument("--version", action="version", version=f"reseen {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
     for add in (_demo, _train, _evaluate, _cluster, _report, _doctor):
-        command = add(commands)
-        command.set_defaults(options=[o for a in command._actions for o in a.option_strings])
+        add(commands)
     return parser
 
 
@@ -94,7 +103,7 @@ def _data_options(parser: Parser) -> None:
     )
 
 
-def _demo(commands: Any) -> Parser:
+def _demo(commands: Any) -> None:
     def run(**given: Any) -> None:
         from reseen.experiments.demo import demo
 
@@ -110,10 +119,9 @@ def _demo(commands: Any) -> Parser:
         "--seed", type=int, default=3, help="seed of street and training (default: %(default)s)"
     )
     parser.add_argument("--resume", action="store_true", help="continue where the demo stopped")
-    return parser
 
 
-def _train(commands: Any) -> Parser:
+def _train(commands: Any) -> None:
     def run(**given: Any) -> None:
         from reseen.experiments.train import train
 
@@ -143,10 +151,9 @@ def _train(commands: Any) -> Parser:
         metavar="KEY=VALUE",
         help="one setting, e.g. train.epochs=20; repeatable",
     )
-    return parser
 
 
-def _evaluate(commands: Any) -> Parser:
+def _evaluate(commands: Any) -> None:
     def run(**given: Any) -> None:
         from reseen.experiments.evaluate import evaluate
 
@@ -167,10 +174,9 @@ def _evaluate(commands: Any) -> Parser:
     parser.add_argument(
         "--view", choices=("colour", "grey"), help="what the branch is shown (default: as it was trained)"
     )
-    return parser
 
 
-def _cluster(commands: Any) -> Parser:
+def _cluster(commands: Any) -> None:
     def run(**given: Any) -> None:
         from reseen.experiments.cluster import cluster
 
@@ -187,10 +193,9 @@ def _cluster(commands: Any) -> Parser:
         help="CSV to write (default: %(default)s)",
     )
     parser.add_argument("--eps", type=float, help="DBSCAN radius (default: the run's)")
-    return parser
 
 
-def _report(commands: Any) -> Parser:
+def _report(commands: Any) -> None:
     def run(**given: Any) -> None:
         from reseen.experiments.run_report import report
 
@@ -203,10 +208,9 @@ def _report(commands: Any) -> Parser:
     parser.add_argument(
         "--data", type=Path, metavar="PATH", help="the data set, for ranked lists and augmentation"
     )
-    return parser
 
 
-def _doctor(commands: Any) -> Parser:
+def _doctor(commands: Any) -> None:
     def run(**given: Any) -> None:
         from reseen.experiments.doctor import doctor
 
@@ -221,7 +225,6 @@ def _doctor(commands: Any) -> Parser:
         help="data set folder, folder of images, or CSV manifest",
     )
     parser.add_argument("--camera-pattern", metavar="REGEX", help="where file names hold the camera")
-    return parser
 
 
 if __name__ == "__main__":
