@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import os
 from dataclasses import replace
@@ -28,12 +29,22 @@ def cluster(
     """Embed the training images of ``data`` (all images of a plain folder), group them, write ``out``.
 
     The CSV has columns path (relative to the data where it lies in it), group (empty: in none) and camera.
+
+    Raises:
+        ReseenError: no run, no data, no more images than ``cluster.k1``, or ``out`` cannot be written.
     """
+    if out.is_dir() or not out.parent.is_dir():  # said before the images are embedded, not after
+        raise ReseenError(f"cannot write {out}: name a file in a folder that exists with --out")
     images = open_data(data, camera_pattern=camera_pattern)
     encoder, checkpoint = load_encoder(run)
     config = checkpoint.config
     with Progress() as progress:
         crops = usable(images, max_bad_share=config.data.max_bad_share, progress=progress).train
+        if len(crops) <= config.cluster.k1:  # everybody would be everybody's neighbour
+            raise ReseenError(
+                f"{images.root} holds {len(crops)} usable training images: grouping compares each with "
+                f"{config.cluster.k1} neighbours (the run's cluster.k1), so give more"
+            )
         features = embed_crops(
             encoder,
             crops,
@@ -41,8 +52,9 @@ def cluster(
             grey=sees_grey(config, checkpoint.state["deployed"]),
             progress=lambda done: progress.step("embed", done, len(crops)),
         )
-    # Groups for a person to look at: nothing is kept that stands alone.
-    settings = replace(config.cluster, outliers="drop", eps=eps if eps is not None else config.cluster.eps)
+    # Groups for a person to look at: nothing is kept that stands alone. The features are those just embedded.
+    radius = eps if eps is not None else config.cluster.eps
+    settings = replace(config.cluster, features="fresh", outliers="drop", eps=radius)
     pseudo = pseudo_labels(features, cameras_of(crops), settings)
     _write(
         out,
@@ -61,13 +73,16 @@ def _shown(path: Path, root: Path) -> Path:
 
 
 def _write(out: Path, rows: list[tuple[Path, int, int]]) -> None:
-    partial = out.with_name(f".{out.name}.partial")
+    partial = out.parent / f".{out.name}.partial"
     try:
-        with open(partial, "w", newline="") as handle:
+        # names of files are bytes: what is not UTF-8 in them is written as it is
+        with open(partial, "w", newline="", encoding="utf-8", errors="surrogateescape") as handle:
             writer = csv.writer(handle)
             writer.writerow(("path", "group", "camera"))
             for path, label, camera in rows:
                 writer.writerow((path.as_posix(), label if label >= 0 else "", camera if camera >= 0 else ""))
         os.replace(partial, out)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
         raise ReseenError(f"cannot write {out} ({error.strerror}): choose another --out") from error
