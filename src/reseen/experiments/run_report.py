@@ -11,7 +11,9 @@ from reseen.data import open_data
 from reseen.evaluation import embed_crops, ranked_lists, sees_grey
 from reseen.experiments import figures
 from reseen.experiments.canvas import save_figure
+from reseen.experiments.progress import Progress
 from reseen.experiments.report import run_report
+from reseen.experiments.usable import usable
 from reseen.models import Encoder
 from reseen.records import LabelledCrops, ReidData
 from reseen.training import LAST, START, load_encoder
@@ -26,14 +28,16 @@ def report(run: Path, *, data: Path | None = None, images: ReidData | None = Non
     """Write RUN/report/index.html; with the data also ranked lists, augmentation panel and t-SNE.
 
     Args:
-        data: the data set; ``images``: the same, already read.
+        data: the data set; ``images``: the same, already read and :func:`usable`.
     """
-    if images is None and data is not None:
-        images = open_data(data)
-    if images is not None:
+    opened = open_data(data) if images is None and data is not None else images
+    if opened is not None:
         start, _ = load_encoder(run / "checkpoint" / START)
         last, checkpoint = load_encoder(run / "checkpoint" / LAST)
         config, models = checkpoint.config, {"before training": start, "after training": last}
+        if images is None:
+            with Progress() as progress:
+                images = usable(opened, max_bad_share=config.data.max_bad_share, progress=progress)
         grey = sees_grey(config, checkpoint.state["deployed"])
         _ranked(run, images, models, config, grey=grey)
         _panel(run, images, config)
@@ -89,6 +93,8 @@ def _some_gallery(gallery: LabelledCrops, query: LabelledCrops) -> LabelledCrops
 
 
 def _panel(run: Path, images: ReidData, config: Config) -> None:
+    if not images.train:
+        return
     rows = np.linspace(0, len(images.train) - 1, min(PANEL, len(images.train))).astype(np.int64)
     save_figure(
         figures.augmentation_panel([images.train[i].path for i in rows], config.data, seed=config.seed),

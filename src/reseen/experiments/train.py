@@ -38,17 +38,28 @@ def train(
     images = open_data(data, camera_pattern=camera_pattern)
     folder = run or Path("runs") / f"{Path(recipe or method).stem}-{images.name.lower()}"
     resolved = _configuration(method, folder, resume, recipe, config, settings or [])
+    with Progress() as progress:
+        images = usable(images, max_bad_share=resolved.data.max_bad_share, progress=progress)
     train_run(resolved, images, folder, resume=resume, weights=weights)
     report(folder, images=images)
     return folder
 
 
 def train_run(config: Config, images: ReidData, folder: Path, *, resume: bool, weights: str | Path) -> Run:
-    """One run on data that is already read: unreadable images are named and left out first."""
+    """One run on data that is already read and :func:`usable`.
+
+    Raises:
+        ReseenError: too few images, or see :func:`reseen.training.fit`.
+    """
+    count, k1 = len(images.train), config.cluster.k1
+    if count < config.train.instances:
+        raise ReseenError(f"{images.root} holds {count} usable images: training needs more")
+    if config.cluster.enabled and count <= k1:  # everybody would be everybody's neighbour, and one cluster
+        raise ReseenError(
+            f"{images.root} holds {count} usable images, no more than cluster.k1 = {k1} neighbours: "
+            "lower cluster.k1 and cluster.k2 (--set), or give more images"
+        )
     with Progress() as progress:
-        images = usable(images, max_bad_share=config.data.max_bad_share, progress=progress)
-        if len(images.train) < config.train.instances:
-            raise ReseenError(f"{images.root} holds {len(images.train)} usable images: training needs more")
         return fit(
             config,
             images.train,
@@ -90,7 +101,7 @@ def _configuration(
     stored = folder / "config.yaml"
     plain = recipe is None and config is None and not settings
     resolved = (
-        from_yaml(stored.read_text())
+        _stored(stored)
         if resume and plain and stored.exists()
         else resolve(recipe or method, config, settings)
     )
@@ -100,3 +111,11 @@ def _configuration(
             f"{stored if resume and plain else recipe or config} is not a run of {method!r}: name its method"
         )
     return resolved
+
+
+def _stored(path: Path) -> Config:
+    """The configuration of a run folder; what is wrong with it is said with its name."""
+    try:
+        return from_yaml(path.read_text(encoding="utf-8", errors="replace"))
+    except ReseenError as error:
+        raise ReseenError(f"{path}: {error}") from error

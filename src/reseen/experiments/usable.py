@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
+
 from reseen.data import scan_images
 from reseen.experiments.progress import Progress
 from reseen.records import Crop, LabelledCrops, Labels, ReidData
@@ -12,7 +14,7 @@ NAMED = 20  # skipped files that are named; beyond that they are counted
 
 
 def usable(images: ReidData, *, max_bad_share: float, progress: Progress) -> ReidData:
-    """``images`` without the files that cannot be read, in every split.
+    """``images`` without the files that cannot be read, in every split; a split without images stays as it is.
 
     Raises:
         ReseenError: more than ``max_bad_share`` of a split is unreadable.
@@ -20,6 +22,8 @@ def usable(images: ReidData, *, max_bad_share: float, progress: Progress) -> Rei
     skipped = list(images.skipped)
 
     def scan(crops: tuple[Crop, ...], name: str) -> tuple[tuple[Crop, ...], Labels]:
+        if not crops:  # a benchmark of which only the test part is there
+            return crops, np.empty(0, dtype=np.int64)
         good, kept, problems = scan_images(
             crops, max_bad_share=max_bad_share, progress=progress.counter(f"check {name}")
         )
@@ -27,7 +31,7 @@ def usable(images: ReidData, *, max_bad_share: float, progress: Progress) -> Rei
         return good, kept
 
     def scan_labelled(part: LabelledCrops | None, name: str) -> LabelledCrops | None:
-        if part is None or not len(part):
+        if part is None:
             return part
         good, kept = scan(part.crops, name)
         return LabelledCrops(good, part.identities[kept])
