@@ -446,6 +446,15 @@ def test_a_folder_that_holds_a_run_is_not_written_over(finished, world):
     assert contents(finished) == before
 
 
+def test_a_demo_is_not_drawn_over_anything(finished, tmp_path):
+    before = contents(finished)
+    assert "another --run" in refused("demo", "--run", finished)
+    assert contents(finished) == before
+    (tmp_path / "file").write_text("mine")
+    assert str(tmp_path / "file") in refused("demo", "--run", tmp_path / "file")
+    assert (tmp_path / "file").read_text() == "mine"
+
+
 @pytest.mark.parametrize("command", ["evaluate", "cluster", "report"])
 @pytest.mark.parametrize("kind", ["missing", "a folder", "a picture"])
 def test_what_is_no_run_is_named(command, kind, world, tmp_path, monkeypatch):
