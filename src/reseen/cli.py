@@ -136,8 +136,7 @@ def _train(commands: Any) -> None:
     )
     parser.add_argument(
         "--weights",
-        default="imagenet",
-        help="imagenet (downloaded by timm), none, or a file (default: %(default)s)",
+        help="imagenet (the default; downloaded by timm), none, or a file",
     )
     parser.add_argument("--recipe", help="named settings, e.g. cacl-strong (default: METHOD)")
     parser.add_argument(

@@ -41,7 +41,7 @@ class DataConfig:
     flip: float = 0.5  # probability
     erase: float = 0.5  # probability; the patch takes 2 to 40 % of the area
     zoom: float = 0.0  # +- share of the size, for boxes that sit loosely; 0 in the papers
-    jitter: float = 0.0  # colour jitter of both views; 0 in the papers
+    jitter: float = 0.0  # +- colour cast (gain of each channel) of both views; 0 in the papers
     second_view: Literal["grey", "none", "jitter"] = "grey"  # Table 4
     camera_aware: Literal["auto", "off"] = "auto"  # sampler prefers other cameras where they are known
     max_bad_share: float = 0.02  # of unreadable images that are skipped; more stops the run
@@ -103,7 +103,7 @@ class ClusterConfig:
         _check(0 <= self.tight_gap < self.eps, "cluster.tight_gap", self.tight_gap, below)
         _check(self.min_samples >= 1, "cluster.min_samples", self.min_samples, "be at least 1 image")
         # A dropped image is never drawn, so its remembered feature ages until it, and all others, are alone.
-        stale = self.enabled and self.outliers == "drop" and self.features == "memory"
+        stale = self.enabled and self.outliers == "drop" and self.features != "fresh"
         _check(not stale, "cluster.outliers", "drop", "go with cluster.features=fresh (or keep outliers)")
 
 
@@ -153,9 +153,8 @@ class TrainConfig:
     device: str = "auto"
 
     def __post_init__(self) -> None:
-        _check(self.epochs >= 1, "train.epochs", self.epochs, "be at least 1")
-        _check(self.iterations >= 1, "train.iterations", self.iterations, "be at least 1 step per epoch")
-        _check(self.instances >= 1, "train.instances", self.instances, "be at least 1 image per identity")
+        for count in ("epochs", "iterations", "instances"):
+            _check(getattr(self, count) >= 1, f"train.{count}", getattr(self, count), "be at least 1")
         multiple = self.batch_size >= 2 and self.batch_size % self.instances == 0
         must = f"be at least 2 and a multiple of train.instances = {self.instances}"
         _check(multiple, "train.batch_size", self.batch_size, must)
@@ -181,6 +180,8 @@ class Config:
 
     def __post_init__(self) -> None:
         _check(0 <= self.seed < 2**32, "seed", self.seed, "be a whole number in [0, 2^32)")
+        if self.method != "cacl" and self.cluster.features == "augmented":
+            raise ReseenError(f"cluster.features=augmented is for cacl: {self.method} has memory or fresh")
         if not self.cluster.enabled and (self.loss.inter or self.loss.intra != "none"):
             raise ReseenError(
                 "cluster.enabled=false leaves no labels for the cluster losses: "
@@ -188,12 +189,8 @@ class Config:
             )
 
 
-SECTIONS: dict[str, type] = {
-    "data": DataConfig,
-    "model": ModelConfig,
-    "cluster": ClusterConfig,
-    "loss": LossConfig,
-    "train": TrainConfig,
+SECTIONS: dict[str, Any] = {
+    f.name: f.default_factory for f in dataclasses.fields(Config) if isinstance(f.default_factory, type)
 }
 
 

@@ -147,7 +147,10 @@ def draw_scenes(
         store.draw_all(root, [f"images/{shot.name}" for shot in shots], draw, progress)
         manifest = {"images": entries}
         store.finish(root, parameters, manifest)
-    entries = manifest["images"]
+    return _scenes_of(root, manifest["images"])
+
+
+def _scenes_of(root: Path, entries: list[dict[str, Any]]) -> LabelledScenes:
     store.require_files(root, [f"images/{entry['file']}" for entry in entries])
     return LabelledScenes(
         tuple(

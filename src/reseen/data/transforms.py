@@ -86,7 +86,7 @@ def _clean(image: Tensor, height: int, width: int, grey: bool) -> Tensor:
 def _training(image: Tensor, config: DataConfig, ending: str) -> Tensor:
     pixels = _random_window(image, config).float().div_(255)
     if config.jitter > 0:
-        pixels = _jittered(pixels, config.jitter, hue=0.0)
+        pixels = _cast(pixels, config.jitter)
     _erase(pixels, config.erase)
     if ending == "grey":
         pixels = greyed(pixels)
@@ -136,6 +136,13 @@ def _erase(pixels: Tensor, probability: float) -> None:
             top, left = _between(down, 0, height - tall), _between(right, 0, width - wide)
             pixels[:, top : top + tall, left : left + wide] = ERASE_FILL
             return
+
+
+def _cast(pixels: Tensor, strength: float) -> Tensor:
+    """Another camera's colours: each channel times a factor in 1 +- ``strength``, plus up to a quarter of that."""
+    gain, offset = strength * (2 * torch.rand(2, 3, 1, 1) - 1)
+    result: Tensor = (pixels * (1 + gain) + offset / 4).clamp_(0, 1)
+    return result
 
 
 def _jittered(pixels: Tensor, strength: float, *, hue: float) -> Tensor:

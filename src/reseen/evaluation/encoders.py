@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 from reseen.config import Config
@@ -33,17 +34,27 @@ def embed_crops(
     progress: Callable[[int], None] | None = None,
 ) -> Tensor:
     """Features ``[M, D]`` of clean images in the size, precision and on the device that ``config`` names."""
-    device = resolve_device(config.train.device)
+    device, precision = _available(config)
     return embed(
         encoder,
         crops,
         grey_transform(config.data) if grey else clean_transform(config.data),
         batch_size=BATCH,
         device=device,
-        precision=resolve_precision(device, config.train.precision),
+        precision=precision,
         workers=config.data.workers,
         progress=progress,
     )
+
+
+def _available(config: Config) -> tuple[torch.device, str]:
+    """The device and precision of ``config``, or this machine's own: a model trained elsewhere is used here."""
+    try:
+        device = resolve_device(config.train.device)
+        return device, resolve_precision(device, config.train.precision)
+    except ReseenError:
+        device = resolve_device("auto")
+        return device, resolve_precision(device, "auto")
 
 
 def evaluate_encoder(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from reseen.experiments.run_report import report
 from reseen.experiments.usable import usable
 from reseen.methods import get_method
 from reseen.metrics import clustering_scores
-from reseen.records import ReidData
+from reseen.records import UNKNOWN_CAMERA, ReidData
 from reseen.training import Method, Run, deployed_name, fit
 
 NAMES = ("cacl", "cscl", "spcl", "cluster-contrast")  # each is also the name of its recipe
@@ -29,7 +30,7 @@ def train(
     camera_pattern: str | None = None,
     run: Path | None = None,
     resume: bool = False,
-    weights: str = "imagenet",
+    weights: str | None = None,
     recipe: str | None = None,
     config: Path | None = None,
     settings: list[str] | None = None,
@@ -40,7 +41,9 @@ def train(
     resolved = _configuration(method, folder, resume, recipe, config, settings or [])
     with Progress() as progress:
         images = usable(images, max_bad_share=resolved.data.max_bad_share, progress=progress)
-    train_run(resolved, images, folder, resume=resume, weights=weights)
+    train_run(
+        resolved, images, folder, resume=resume, weights=weights or _stored_weights(folder) or "imagenet"
+    )
     report(folder, images=images)
     return folder
 
@@ -59,7 +62,10 @@ def train_run(config: Config, images: ReidData, folder: Path, *, resume: bool, w
             f"{images.root} holds {count} usable images, no more than cluster.k1 = {k1} neighbours: "
             "lower cluster.k1 and cluster.k2 (--set), or give more images"
         )
+    cameras = {crop.camera for crop in images.train}
     with Progress() as progress:
+        if len(cameras) == 1 and cameras != {UNKNOWN_CAMERA}:
+            progress.say("all images are of one camera: nothing here teaches or tests other cameras")
         return fit(
             config,
             images.train,
@@ -83,10 +89,12 @@ def watch(run: Run, method: Method, images: ReidData) -> dict[str, Any]:
             name: float(value) for name, value in asdict(clustering_scores(run.labels, identities)).items()
         }
     every, last = run.config.train.evaluate_every, run.epoch == run.config.train.epochs
-    if images.query is not None and (last or (every and run.epoch % every == 0)):
+    if images.query and images.gallery and (last or (every and run.epoch % every == 0)):
         encoder = method.deployed(run.networks)
         grey = sees_grey(run.config, deployed_name(run, method))
-        record["test"] = as_record(evaluate_encoder(encoder, images, run.config, grey=grey, step=run.step))
+        scores = evaluate_encoder(encoder, images, run.config, grey=grey, step=run.step)
+        if scores.valid_queries:  # with one camera there is nothing to find across cameras
+            record["test"] = as_record(scores)
     return record
 
 
@@ -107,10 +115,18 @@ def _configuration(
     )
     expected = resolve(method)
     if (resolved.method, resolved.loss.symmetric) != (expected.method, expected.loss.symmetric):
-        raise ReseenError(
-            f"{stored if resume and plain else recipe or config} is not a run of {method!r}: name its method"
-        )
+        source = recipe or config or (stored if resume and plain else "--set")
+        raise ReseenError(f"{source} makes this a run of another method than {method!r}: name that method")
     return resolved
+
+
+def _stored_weights(folder: Path) -> str | None:
+    """What a run that stopped before its first checkpoint began with."""
+    try:
+        found = json.loads((folder / "environment.json").read_text()).get("weights")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return found if isinstance(found, str) else None
 
 
 def _stored(path: Path) -> Config:

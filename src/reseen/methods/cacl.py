@@ -59,7 +59,9 @@ def start(run: Run, crops: tuple[Crop, ...]) -> None:
     """
     if not run.config.cluster.enabled:
         return  # L_I alone reads no memory
-    grey = sees_grey(run.config, "second") and run.config.loss.second_memory_init == "second_view"
+    grey = sees_grey(run.config, "second") and (
+        run.epoch > 0 or run.config.loss.second_memory_init == "second_view"
+    )
     if run.networks.first is not None:
         run.memory["first"] = embed_clean(run, run.networks.first, crops)
     run.memory["second"] = embed_clean(run, run.networks.second, crops, grey=grey)

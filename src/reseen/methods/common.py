@@ -19,6 +19,7 @@ from reseen.training.run import Run
 
 AUGMENTED_SALT = 7919  # keeps the clustering views apart from the training views of the same epoch
 EMBED_BATCH = 128
+MIN_TO_STANDARDISE = 8  # images of a camera
 
 
 class OneBranch(nn.Module):
@@ -91,11 +92,13 @@ def standardise_per_camera(features: Tensor, cameras: Labels) -> Tensor:
 
     For data where features tell the camera before the person, so that clusters hold one camera only.
     """
-    result = features.clone()
+    result = features.clone()  # a camera of too few images to standardise keeps what it has
     for camera in np.unique(cameras):
         rows = torch.from_numpy(np.flatnonzero(cameras == camera)).to(features.device)
-        part = features[rows]
-        result[rows] = (part - part.mean(0)) / (part.std(0, unbiased=False) + 1e-6)
+        if len(rows) >= MIN_TO_STANDARDISE:
+            part = features[rows]
+            result[rows] = (part - part.mean(0)) / (part.std(0, unbiased=False) + 1e-6)
+    result = torch.where(result.norm(dim=1, keepdim=True) > 1e-6, result, features)
     return F.normalize(result, dim=1)
 
 

@@ -37,10 +37,10 @@ def start(run: Run, crops: tuple[Crop, ...]) -> None:
 
 
 def embed(run: Run, crops: tuple[Crop, ...]) -> Tensor:
-    """SpCL clusters its memory; ``cluster.features: fresh`` embeds anew."""
-    if run.config.cluster.features == "memory":
-        return run.memory["first"]
-    return embed_clean(run, run.networks.encoder, crops)
+    """SpCL clusters its memory; ``cluster.features: fresh`` fills it anew each epoch."""
+    if run.config.cluster.features == "fresh" and run.epoch > 0:
+        start(run, crops)
+    return run.memory["first"]
 
 
 def assign(run: Run, features: Tensor, cameras: Labels) -> PseudoLabels:

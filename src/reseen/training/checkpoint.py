@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from reseen.config import Config, differences, from_yaml, to_yaml
 from reseen.errors import ReseenError
@@ -83,7 +83,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         ) from error
     if metadata.get("format") != FORMAT:
         raise ReseenError(f"{path} was not written by reseen train: load foreign weights with --weights")
-    if metadata["digest"] != _digest(tensors, metadata["state"]):
+    if metadata.get("digest") != _digest(tensors, metadata.get("state", "")):
         raise ReseenError(f"{path} was changed after it was written (digest differs): use another checkpoint")
     state = json.loads(metadata["state"])
     return Checkpoint(tensors, state, from_yaml(state["config"]))
@@ -125,7 +125,8 @@ def restore_run(run: Run, path: Path, *, data: str) -> None:
         )
     if checkpoint.state["data"] != data:
         raise ReseenError(
-            f"{path} was trained on other images than --data holds now: give the same data, or start a new --run"
+            f"{path} was trained on other images than --data holds now: give the same data (and --camera-pattern), "
+            "or start a new --run"
         )
     run.networks.load_state_dict(checkpoint.under("networks."))
     _restore_optimizer(run.optimizer, checkpoint.under("optimizer."))
@@ -138,12 +139,13 @@ def restore_run(run: Run, path: Path, *, data: str) -> None:
         torch.cuda.set_rng_state(checkpoint.tensors["rng.cuda"], run.device)
 
 
-def save_encoder(encoder: nn.Module, path: Path, *, config: Config, epoch: int, why: str) -> None:
-    """The deployed branch alone: what :func:`load_encoder` needs, and why this epoch was kept."""
-    tensors = {f"networks.encoder.{name}": tensor for name, tensor in encoder.state_dict().items()}
-    write_checkpoint(
-        path, tensors, {"config": to_yaml(config), "epoch": epoch, "why": why, "deployed": "encoder"}
-    )
+def save_encoder(
+    path: Path, weights: Mapping[str, Tensor], run: Run, deployed: str, *, epoch: int, why: str
+) -> None:
+    """The shipped branch alone, as :func:`load_encoder` needs it, and why its epoch was kept."""
+    tensors = {f"networks.{deployed}.{name}": tensor for name, tensor in weights.items()}
+    state = {"config": to_yaml(run.config), "epoch": epoch, "why": why, "deployed": deployed}
+    write_checkpoint(path, tensors, state)
 
 
 def load_encoder(source: Path, *, branch: str | None = None) -> tuple[Encoder, Checkpoint]:

@@ -79,6 +79,8 @@ def train_epoch(run: Run, crops: tuple[Crop, ...], method: Method) -> EpochStats
             sums[name] = sums.get(name, torch.zeros((), device=run.device)) + value.detach()
         run.step("train", done, len(batches), f"loss {loss.item():.3f}")
 
+    if not all(bool(t.isfinite().all()) for t in run.networks.state_dict().values()):
+        raise ReseenError(_not_finite(run, {}))  # before these weights could replace the last good ones
     stats.loss = {name: float(value) / len(batches) for name, value in sums.items()}
     stats.seconds = {
         "embed": embedded - started,
@@ -135,7 +137,7 @@ def _describe(features: Tensor, pseudo: PseudoLabels, crops: tuple[Crop, ...]) -
         if cameras is not None
         else float("nan"),
         feature_spread=feature_spread(features),
-        label_free=label_free_score(features, pseudo),
+        label_free=label_free_score(features, pseudo) if pseudo.num_clusters else float("nan"),
     )
 
 
@@ -172,7 +174,9 @@ def _too_few_classes(run: Run, pseudo: PseudoLabels) -> str:
     cluster = run.config.cluster
     alone = pseudo.num_outliers / max(len(pseudo.labels), 1)
     knob = (
-        f"raise cluster.eps (now {cluster.eps}) or lower cluster.k1 (now {cluster.k1})"
+        f"lower cluster.k1 (now {cluster.k1}) for {len(pseudo.labels)} images"
+        if len(pseudo.labels) <= 2 * cluster.k1
+        else f"raise cluster.eps (now {cluster.eps}) or lower cluster.k1 (now {cluster.k1})"
         if alone > 0.5
         else f"lower cluster.eps (now {cluster.eps}), or start from better weights (--weights)"
     )
@@ -185,6 +189,6 @@ def _too_few_classes(run: Run, pseudo: PseudoLabels) -> str:
 def _not_finite(run: Run, terms: dict[str, Tensor]) -> str:
     bad = ", ".join(name for name, value in terms.items() if not torch.isfinite(value))
     return (
-        f"epoch {run.epoch + 1}: the loss is not finite ({bad or 'sum'}): lower train.lr "
+        f"epoch {run.epoch + 1}: the loss is not finite ({bad or 'weights'}): lower train.lr "
         f"(now {run.config.train.lr}) or set train.precision=none, in a new --run; what was saved is kept"
     )

@@ -40,6 +40,7 @@ def new_run(config: Config, method: Method, *, weights: str | Path, say: Say) ->
     encoder = build_encoder(config.model)
     if weights != "none":
         say(load_weights(encoder, weights).summary())
+    torch.manual_seed(config.seed)  # again: loading weights may have drawn
     networks = method.build(config, encoder).to(device)
     if config.train.channels_last:
         networks = networks.to(memory_format=torch.channels_last)
@@ -88,15 +89,17 @@ def fit(
         restore_run(run, last, data=data)
         say(f"continuing {folder} after epoch {run.epoch} of {config.train.epochs}")
     _write(folder / "config.yaml", to_yaml(config))
-    _write(folder / "environment.json", json.dumps(environment(run.device, run.precision), indent=2) + "\n")
+    made_with = {**environment(run.device, run.precision), "weights": str(weights)}
+    _write(folder / "environment.json", json.dumps(made_with, indent=2) + "\n")
     _write_metrics(folder, run)
-    if run.epoch == 0:
-        encoder = method.deployed(run.networks)
-        save_encoder(encoder, folder / "checkpoint" / START, config=config, epoch=0, why="untrained")
-        method.start(run, crops)
     deployed = deployed_name(run, method)
+    if run.epoch == 0:
+        save_encoder(
+            folder / "checkpoint" / START, _copy(run, method), run, deployed, epoch=0, why="untrained"
+        )
+        method.start(run, crops)
     while run.epoch < config.train.epochs:
-        started = time.perf_counter()
+        started, before = time.perf_counter(), _copy(run, method)
         stats = train_epoch(run, crops, method)
         run.epoch += 1
         record: dict[str, Any] = {
@@ -109,7 +112,7 @@ def fit(
             record |= watch(run, method)
         record["seconds"]["epoch"] = time.perf_counter() - started
         run.history.append(_finite(record))
-        _keep_chosen(run, method, folder)
+        _keep_chosen(run, method, before, folder, deployed)
         save_run(run, last, data=data, deployed=deployed)  # from here on the epoch counts
         _write_metrics(folder, run)
         say(describe(run.history[-1], config))
@@ -128,8 +131,10 @@ def deployed_name(run: Run, method: Method) -> str:
 def chosen_epochs(history: Sequence[Mapping[str, Any]]) -> dict[str, int]:
     """The epoch that each way of choosing takes: ``last``, ``label-free`` and, with a test set, ``best-on-test``.
 
-    ``best-on-test`` has the highest test mAP, as the papers report it: a choice that needs test labels. Ties go to
-    the later epoch; a name is absent where its value was never measured.
+    ``best-on-test`` has the highest test mAP, as the papers report it: a choice that needs test labels.
+    ``label-free`` is the network whose features clustered best: the one before the epoch that has the highest
+    criterion (0 = untrained; the last network is no candidate, nothing clusters it). Ties go to the later epoch;
+    a name is absent where its value was never measured.
     """
     chosen = {"last": max(int(record["epoch"]) for record in history)} if history else {}
     criteria: dict[str, Callable[[Mapping[str, Any]], Any]] = {
@@ -139,7 +144,7 @@ def chosen_epochs(history: Sequence[Mapping[str, Any]]) -> dict[str, int]:
     for name, value in criteria.items():
         known = [(value(record), int(record["epoch"])) for record in history if value(record) is not None]
         if known:
-            chosen[name] = max(known)[1]
+            chosen[name] = max(known)[1] - (name == "label-free")
     return chosen
 
 
@@ -156,20 +161,35 @@ def describe(record: dict[str, Any], config: Config) -> str:
         parts.append(f"ARI {record['diagnostics']['ari']:.2f}")
     if "test" in record:
         parts.append(f"mAP {record['test']['mean_ap']:.1%} rank-1 {record['test']['rank1']:.1%}")
-    return " | ".join([*parts, f"{record['seconds']['epoch']:.0f} s"])
+    left = (config.train.epochs - record["epoch"]) * record["seconds"]["epoch"]
+    return " | ".join([*parts, f"{record['seconds']['epoch']:.0f} s", f"{left / 60:.0f} min left"])
 
 
-def _keep_chosen(run: Run, method: Method, folder: Path) -> None:
-    """Keep the shipped branch when this epoch is the one that a way of choosing would take."""
-    encoder, chosen = method.deployed(run.networks), chosen_epochs(run.history)
-    for name, file in (("label-free", LABEL_FREE), ("best-on-test", BEST)):
-        if chosen.get(name) == run.epoch:
-            save_encoder(encoder, folder / "checkpoint" / file, config=run.config, epoch=run.epoch, why=name)
+def _copy(run: Run, method: Method) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in method.deployed(run.networks).state_dict().items()}
 
 
-def _finite(record: dict[str, Any]) -> dict[str, Any]:
+def _keep_chosen(
+    run: Run, method: Method, before: dict[str, torch.Tensor], folder: Path, deployed: str
+) -> None:
+    """Keep the shipped branch when it is the one that a way of choosing would take.
+
+    An epoch's ``label_free`` speaks of the features it began with, so of the network ``before`` it.
+    """
+    chosen = chosen_epochs(run.history)
+    if chosen.get("label-free") == run.epoch - 1:
+        path = folder / "checkpoint" / LABEL_FREE
+        save_encoder(path, before, run, deployed, epoch=run.epoch - 1, why="label-free")
+    if chosen.get("best-on-test") == run.epoch:
+        path = folder / "checkpoint" / BEST
+        save_encoder(path, _copy(run, method), run, deployed, epoch=run.epoch, why="best-on-test")
+
+
+def _finite(value: Any) -> Any:
     """NaN means not known; JSON has null for that."""
-    return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in record.items()}
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def _write_metrics(folder: Path, run: Run) -> None:

@@ -51,7 +51,7 @@ class Run:
 class Method:
     """What one paper does differently; everything else is :func:`reseen.training.train_epoch`.
 
-    Each function may change ``run.memory``, and says so by its name: ``start``, ``remember`` and ``update``.
+    ``run.memory`` is theirs alone: ``start`` fills it, ``embed`` may refresh it, ``remember`` and ``update`` move it.
     """
 
     build: Callable[[Config, Encoder], nn.Module]  # networks around a ready encoder (its weights are loaded)
@@ -68,7 +68,7 @@ class Method:
 
 def learning_rate(config: Config, epoch: int) -> float:
     """Step schedule (CACL, Section 4.2: a tenth every 20 of 80 epochs). ``epoch`` counts from 0."""
-    passed = sum(epoch >= round(share * config.train.epochs) for share in config.train.lr_steps)
+    passed = sum(epoch >= max(1, round(share * config.train.epochs)) for share in config.train.lr_steps)
     return config.train.lr * 0.1**passed
 
 

@@ -31,7 +31,7 @@ def warm_up(
     *,
     epochs: int,
     batch_size: int = 128,
-    lr: float = 1e-3,
+    lr: float = 2e-3,
     temperature: float = 0.1,
     grey_share: float = 0.3,
     step: Step | None = None,
@@ -50,9 +50,7 @@ def warm_up(
     torch.manual_seed(config.seed)
     device = resolve_device(config.train.device)
     precision = resolve_precision(device, config.train.precision)
-    encoder = build_encoder(config.model).to(device)
-    if config.train.channels_last:
-        encoder = encoder.to(memory_format=torch.channels_last)
+    encoder = build_encoder(config.model).to(device).to(memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(encoder.parameters(), lr=lr, weight_decay=config.train.weight_decay)
     views = replace(config.data, second_view="none")
     iterations = max(1, len(crops) // batch_size)
@@ -94,11 +92,15 @@ def warm_up(
         if step is not None:
             step("warm-up", epoch + 1, epochs, f"loss {total / iterations:.3f}")
     encoder = encoder.cpu().eval()
+    _write(encoder, path)
+    return encoder
+
+
+def _write(encoder: Encoder, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
     save_file({name: tensor.contiguous() for name, tensor in encoder.state_dict().items()}, partial)
     partial.replace(path)
-    return encoder
 
 
 def _some_grey(images: Tensor, chosen: Tensor) -> Tensor:
