@@ -12,7 +12,8 @@ of the released code, written anew from a description of it (nothing of that cod
 - a softmax of plain exponentials; the memory is moved one sample after the other;
 - a block of pairwise distances that nothing reads, with a wait for its value.
 
-It is given our loader for both of its loaders, which flatters it: what costs is counted once more, nothing else.
+Both of its loaders are ours (one decoding for both views), so that the second one's price is the same images twice
+and not another way to decode: if anything, that favours the released side.
 The figure is CPU seconds (all threads of the process, loading included), because wall time on a shared machine says
 more about the neighbours. Images are drawn; memories have the size of Market-1501's. Peak memory is that of a
 process of its own for each side.

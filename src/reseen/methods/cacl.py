@@ -59,9 +59,8 @@ def start(run: Run, crops: tuple[Crop, ...]) -> None:
     """
     if not run.config.cluster.enabled:
         return  # L_I alone reads no memory
-    grey = sees_grey(run.config, "second") and (
-        run.epoch > 0 or run.config.loss.second_memory_init == "second_view"
-    )
+    as_released = run.epoch == 0 and run.config.loss.second_memory_init == "colour"
+    grey = sees_grey(run.config, "second") and not as_released
     if run.networks.first is not None:
         run.memory["first"] = embed_clean(run, run.networks.first, crops)
     run.memory["second"] = embed_clean(run, run.networks.second, crops, grey=grey)
