@@ -104,7 +104,7 @@ def line(number: int, **more: Any) -> dict[str, Any]:
         "clusters": 10 * number,
         "outliers": 90,
         "cross_camera_share": 0.25,
-        "label_free": 0.9 if number == 3 else 0.1,
+        "label_free": 0.9 if number == 4 else 0.1,
         "warnings": ["only 10 clusters: lower cluster.k1"] if number in {1, 2, 5} else [],
         "seconds": {"epoch": 12.5},
         **more,
@@ -177,7 +177,7 @@ def test_results_name_each_choice_and_its_own_scores(tmp_path: Path) -> None:
     assert "6 of 6 epochs, 1,200 images without labels, method cacl, seed 7." in page.text
     assert "Epoch 1–2, 5: only 10 clusters: lower cluster.k1" in page.text
     epochs = next(i for i, row in enumerate(page.rows) if row[:2] == ["epoch", "mAP"])
-    assert page.rows[epochs + 4] == ["4", "50.0", "80.0", "0.50", "40", "90", "25.0", "0.10", "12.50"]
+    assert page.rows[epochs + 4] == ["4", "50.0", "80.0", "0.50", "40", "90", "25.0", "0.90", "12.50"]
     assert '"torch": "2.11"' in page.text
     assert "recipe: cacl-strong" in page.text
 

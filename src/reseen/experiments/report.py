@@ -187,7 +187,7 @@ def _results(metrics: Sequence[Epoch], config: Mapping[str, Any]) -> Section:
     for name, how in CHOICES.items():
         if name not in chosen:
             continue
-        scores = [cell(_at(by_number[chosen[name]], "test", key), percent=True) for key in keys]
+        scores = [cell(_at(by_number.get(chosen[name], {}), "test", key), percent=True) for key in keys]
         rows.append((name, str(chosen[name]), *scores, cameras, how))
     columns = (
         "choice",
@@ -203,7 +203,7 @@ def _results(metrics: Sequence[Epoch], config: Mapping[str, Any]) -> Section:
             "The same run under each way to choose its epoch. The last and the label-free choice can be had "
             "without labels; best-on-test looks at the test labels, as the papers do, and flatters the run."
         )
-    if "label-free" in chosen and tests and _at(by_number[chosen["label-free"]], "test") is None:
+    if "label-free" in chosen and tests and _at(by_number.get(chosen["label-free"], {}), "test") is None:
         text += (
             f"\n\nThe label-free choice, epoch {chosen['label-free']}, was not scored during training: "
             "`reseen evaluate` scores its checkpoint."

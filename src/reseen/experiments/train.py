@@ -116,7 +116,7 @@ def _configuration(
     expected = resolve(method)
     if (resolved.method, resolved.loss.symmetric) != (expected.method, expected.loss.symmetric):
         source = recipe or config or (stored if resume and plain else "--set")
-        raise ReseenError(f"{source} makes this a run of another method than {method!r}: name that method")
+        raise ReseenError(f"{source} is not a run of {method!r}: name its method")
     return resolved
 
 
