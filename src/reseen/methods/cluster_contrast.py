@@ -6,17 +6,13 @@ features; during the epoch each query moves the row of its cluster.
 
 from __future__ import annotations
 
-from typing import cast
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from reseen.config import Config
 from reseen.data import TrainBatch
 from reseen.memory import cluster_means, momentum_update
-from reseen.methods.common import OneBranch, contrast, embed_clean, pseudo_labels
-from reseen.models import Encoder
+from reseen.methods.common import OneBranch, contrast, embed_clean, first_view, only_encoder, pseudo_labels
 from reseen.records import Crop, Labels, PseudoLabels
 from reseen.training.run import Method, Run
 
@@ -53,18 +49,4 @@ def update(run: Run, batch: TrainBatch, labels: Tensor, keys: dict[str, Tensor])
     )
 
 
-def build(config: Config, encoder: Encoder) -> OneBranch:
-    return OneBranch(encoder)
-
-
-METHOD = Method(
-    build=build,
-    deployed=lambda networks: cast(OneBranch, networks).encoder,
-    views=lambda config: ("first",),
-    start=start,
-    embed=embed,
-    assign=assign,
-    remember=remember,
-    losses=losses,
-    update=update,
-)
+METHOD = Method(OneBranch, only_encoder, first_view, start, embed, assign, remember, losses, update)

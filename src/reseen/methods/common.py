@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from reseen.clustering import dbscan, jaccard_graph, refine, refine_official
-from reseen.config import ClusterConfig
+from reseen.config import ClusterConfig, Config
 from reseen.data import train_batches
 from reseen.evaluation import embed_crops
 from reseen.losses import cluster_loss
@@ -25,9 +27,17 @@ MIN_TO_STANDARDISE = 8  # images of a camera
 class OneBranch(nn.Module):
     """The networks of the baselines: a single encoder."""
 
-    def __init__(self, encoder: Encoder) -> None:
+    def __init__(self, config: Config, encoder: Encoder) -> None:
         super().__init__()
         self.encoder = encoder
+
+
+def only_encoder(networks: nn.Module) -> Encoder:
+    return cast(OneBranch, networks).encoder
+
+
+def first_view(config: Config) -> tuple[str, ...]:
+    return ("first",)
 
 
 def embed_clean(run: Run, encoder: Encoder, crops: tuple[Crop, ...], *, grey: bool = False) -> Tensor:

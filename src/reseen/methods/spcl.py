@@ -7,25 +7,23 @@ itself; everybody else is a class of their own.
 
 from __future__ import annotations
 
-from typing import cast
-
 import torch
 from torch import Tensor
 
 from reseen.clustering import dbscan, jaccard_graph, keep_reliable, spcl_alpha, spcl_reliability
-from reseen.config import Config
 from reseen.data import TrainBatch
 from reseen.methods.common import (
     OneBranch,
     contrast,
     embed_clean,
+    first_view,
     freeze_centroids,
     memory_centroids,
+    only_encoder,
     settle_outliers,
     standardise_per_camera,
     update_rows,
 )
-from reseen.models import Encoder
 from reseen.records import Crop, Labels, PseudoLabels
 from reseen.training.run import Method, Run
 
@@ -76,18 +74,4 @@ def update(run: Run, batch: TrainBatch, labels: Tensor, keys: dict[str, Tensor])
     update_rows(run, "first", batch.rows, keys["first"])
 
 
-def build(config: Config, encoder: Encoder) -> OneBranch:
-    return OneBranch(encoder)
-
-
-METHOD = Method(
-    build=build,
-    deployed=lambda networks: cast(OneBranch, networks).encoder,
-    views=lambda config: ("first",),
-    start=start,
-    embed=embed,
-    assign=assign,
-    remember=remember,
-    losses=losses,
-    update=update,
-)
+METHOD = Method(OneBranch, only_encoder, first_view, start, embed, assign, remember, losses, update)
