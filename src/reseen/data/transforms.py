@@ -49,7 +49,7 @@ def grey_transform(config: DataConfig) -> Transform:
 def training_transform(config: DataConfig, *, second: bool) -> Transform:
     """One random view: T for the first branch; for the second T', then ``config.second_view`` (Table 4).
 
-    T and T' are the same distribution, drawn apart: resize, flip, pad and crop, colour jitter if configured,
+    T and T' are the same distribution, drawn apart: resize, flip, pad and crop, a colour cast if configured,
     random erasing. ``grey`` is applied last (G after T'), so that an erased patch is grey as well.
     """
     return partial(_training, config=config, ending=config.second_view if second else "none")

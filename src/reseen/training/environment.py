@@ -1,4 +1,4 @@
-"""What a run was made with: enough to judge a figure, nothing that names a person or a host."""
+"""What a run was made with: enough to judge a figure, no name of a person or a host."""
 
 from __future__ import annotations
 

@@ -89,8 +89,9 @@ def fit(
         restore_run(run, last, data=data)
         say(f"continuing {folder} after epoch {run.epoch} of {config.train.epochs}")
     _write(folder / "config.yaml", to_yaml(config))
-    made_with = {**environment(run.device, run.precision), "weights": str(weights)}
-    _write(folder / "environment.json", json.dumps(made_with, indent=2) + "\n")
+    if not last.exists():  # what the run began with; a resumed one reads no weights
+        made_with = {**environment(run.device, run.precision), "weights": str(weights)}
+        _write(folder / "environment.json", json.dumps(made_with, indent=2) + "\n")
     _write_metrics(folder, run)
     deployed = deployed_name(run, method)
     if run.epoch == 0:
