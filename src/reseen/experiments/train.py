@@ -41,6 +41,7 @@ def train(
     resolved = _configuration(method, folder, resume, recipe, config, settings or [])
     with Progress() as progress:
         images = usable(images, max_bad_share=resolved.data.max_bad_share, progress=progress)
+    stored = _stored_weights(folder) if resume else None
     train_run(resolved, images, folder, resume=resume, weights=weights or stored or "imagenet")
     report(folder, images=images)
     return folder
