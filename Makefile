@@ -15,7 +15,7 @@ help: ## list the targets
 env: ## make .venv from requirements.lock, once per lock; PYTHON=FILE chooses the interpreter
 	@PYTHON="$(PYTHON)" .ci/environment
 
-demo: env ## train CACL on the drawn street (5 minutes on two cores); runs/demo/report has the pictures
+demo: env ## train CACL on the drawn street (2 to 3 minutes on two free cores); runs/demo/report has the pictures
 	@$(BIN)/reseen demo
 
 check: env ## lint, format, types
