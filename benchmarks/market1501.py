@@ -63,7 +63,7 @@ def main() -> None:
                 run=folder(given, row),
                 weights=str(given.weights),
                 resume=True,
-                settings=given.settings,
+                settings=["train.evaluate_every=0", *given.settings],
             )
         untrained = folder(given, given.rows[0]) / "checkpoint" / "start.safetensors"
         if not (given.out / "untrained.json").exists():
@@ -136,9 +136,15 @@ def table(given: argparse.Namespace) -> str:
         minutes = sum(record["seconds"]["epoch"] for record in history) / 60
         lines.append(
             f"| {row} | {scores_of(z['test'])} | {a['clusters']}, {z['clusters']} | {a['outliers']}, {z['outliers']} "
-            f"| {a['cross_camera_share']:.0%}, {z['cross_camera_share']:.0%} | {minutes:.0f} |"
+            f"| {share(a)}, {share(z)} | {minutes:.0f} |"
         )
     return "\n".join(lines)
+
+
+def share(record: dict[str, float | None]) -> str:
+    """Clusters over several cameras; unknown where there was no cluster."""
+    value = record["cross_camera_share"]
+    return "-" if value is None else f"{value:.0%}"
 
 
 def scores_of(record: dict[str, float]) -> str:
