@@ -153,6 +153,12 @@ class PseudoLabels:
         labels[outliers] = self.num_clusters + np.arange(int(outliers.sum()))
         return PseudoLabels(labels)
 
+    def drop_singletons(self) -> PseudoLabels:
+        """Make an outlier of every image that has a label to itself; the others are renumbered in their order."""
+        sizes = np.bincount(self.labels[self.labels >= 0], minlength=1)
+        alone = (self.labels >= 0) & (sizes[np.maximum(self.labels, 0)] == 1)
+        return PseudoLabels.of(np.where(alone, OUTLIER, self.labels))
+
 
 @dataclass(frozen=True)
 class SearchQuery:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from pathlib import Path
@@ -14,9 +13,8 @@ from reseen.config import Config, resolve
 from reseen.data.synthetic import draw_crops
 from reseen.errors import ReseenError
 from reseen.evaluation import BASELINES, as_record, evaluate_encoder, evaluate_features
-from reseen.experiments.canvas import write_atomically
 from reseen.experiments.progress import Progress
-from reseen.experiments.report import summary_table
+from reseen.experiments.report import save_comparison, summary_table
 from reseen.experiments.run_report import report
 from reseen.experiments.train import train_run
 from reseen.models import build_encoder, load_weights
@@ -55,7 +53,7 @@ def demo(*, run: Path = Path("runs/demo"), seed: int = 3, resume: bool = False) 
         progress.say(f"warm-up: {WARM_UP_EPOCHS} epochs of contrast between images, no clusters -> {warm}")
     train_run(config, images, run, resume=resume, weights=warm)
     rows = compare(config, images, warm, run / "checkpoint" / LAST)
-    write_atomically(run / "report" / "comparison.json", json.dumps(rows, indent=2).encode())
+    save_comparison(run, rows)
     report(run, images=images)
     Console().print(summary_table(rows, caption=f"drawn street, seed {seed}, last epoch.").to_rich())
     print(f"{time.perf_counter() - started:.0f} s in all; one seed is an anecdote: docs/results.md has three")

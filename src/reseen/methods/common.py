@@ -90,11 +90,7 @@ def pseudo_labels(features: Tensor, cameras: Labels, config: ClusterConfig) -> P
 
 def settle_outliers(pseudo: PseudoLabels, config: ClusterConfig) -> PseudoLabels:
     """Images that are alone are kept as classes of their own, or dropped, whichever way they came to be alone."""
-    if config.outliers == "keep":
-        return pseudo.keep_outliers()
-    sizes = np.bincount(pseudo.labels[pseudo.labels >= 0], minlength=1)
-    alone = (pseudo.labels >= 0) & (sizes[np.maximum(pseudo.labels, 0)] == 1)
-    return PseudoLabels.of(np.where(alone, -1, pseudo.labels))
+    return pseudo.keep_outliers() if config.outliers == "keep" else pseudo.drop_singletons()
 
 
 def standardise_per_camera(features: Tensor, cameras: Labels) -> Tensor:
@@ -116,14 +112,17 @@ def memory_centroids(run: Run, name: str) -> Tensor:
     """Cluster means of an instance memory ``[K, D]``, Eq. (4) and (8): now, or as they stood at the epoch's start."""
     if run.config.loss.centroid_update == "epoch":
         return run.memory[f"{name}_centroids"]
-    return cluster_means(run.memory[name], torch.from_numpy(run.labels), int(run.labels.max()) + 1)
+    return _means(run, name)
 
 
 def freeze_centroids(run: Run, name: str) -> None:
     """Centres once per epoch (CACL, Algorithm 1, line 6); nothing to do when they follow every step."""
     if run.config.loss.centroid_update == "epoch":
-        count = int(run.labels.max()) + 1
-        run.memory[f"{name}_centroids"] = cluster_means(run.memory[name], torch.from_numpy(run.labels), count)
+        run.memory[f"{name}_centroids"] = _means(run, name)
+
+
+def _means(run: Run, name: str) -> Tensor:
+    return cluster_means(run.memory[name], torch.from_numpy(run.labels), int(run.labels.max()) + 1)
 
 
 def contrast(run: Run, features: Tensor, centroids: Tensor, labels: Tensor) -> Tensor:

@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
 from reseen.data import TrainBatch, balanced_batches, train_batches, uniform_batches
 from reseen.errors import ReseenError
+from reseen.memory import cluster_means
 from reseen.metrics import cross_camera_share, feature_spread
 from reseen.records import Crop, PseudoLabels, cameras_of
 from reseen.training.run import Method, Run, known_cameras, learning_rate
@@ -148,19 +150,13 @@ def label_free_score(features: Tensor, pseudo: PseudoLabels) -> float:
     The mean over clustered images of (similarity to the own centroid - to the nearest other centroid),
     a simplified silhouette, times the share of images that share a cluster. In -1..1, larger is better.
     """
-    labels = torch.from_numpy(pseudo.labels).to(features.device)
-    sizes = torch.bincount(labels[labels >= 0], minlength=1)
-    big = torch.nonzero(sizes > 1).squeeze(1)
-    if len(big) < 2:
+    together = pseudo.drop_singletons()
+    if together.num_clusters < 2:
         return -1.0
-    position = torch.full((len(sizes),), -1, device=features.device)
-    position[big] = torch.arange(len(big), device=features.device)
-    rows = torch.nonzero((labels >= 0) & (position[labels.clamp(min=0)] >= 0)).squeeze(1)
-    own = position[labels[rows]]
-    centroids = torch.zeros(len(big), features.shape[1], device=features.device).index_add_(
-        0, own, features[rows]
-    )
-    centroids = torch.nn.functional.normalize(centroids, dim=1)
+    labels = torch.from_numpy(together.labels)
+    centroids = F.normalize(cluster_means(features, labels, together.num_clusters), dim=1)
+    rows = torch.nonzero(labels >= 0).squeeze(1).to(features.device)
+    own = labels.to(features.device)[rows]
     margins = []
     for part, part_own in zip(torch.split(rows, 4096), torch.split(own, 4096), strict=True):
         similarity = features[part] @ centroids.T
