@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from reseen.clustering.compiled import compiled, over_rows
@@ -99,7 +100,12 @@ class JaccardGraph:
 
 
 def jaccard_graph(
-    features: Any, *, k1: int = 30, k2: int = 6, device: torch.device | str | None = None
+    features: Any,
+    *,
+    k1: int = 30,
+    k2: int = 6,
+    neighbours: tuple[Any, Any] | None = None,
+    device: torch.device | str | None = None,
 ) -> JaccardGraph:
     """Steps 1 to 4: neighbour lists to weights.
 
@@ -108,11 +114,13 @@ def jaccard_graph(
             neighbours.
         k1: length of the neighbour lists, self included; at least 1.
         k2: rows averaged in the query expansion; 1 leaves it out.
+        neighbours: a ready list, ``indices`` and ``similarities`` ``[M, min(k1, M)]`` best first, as
+            :func:`~reseen.clustering.nearest_neighbours` returns it or another search would rank. None searches.
         device: where the neighbour search runs; the rest runs on the CPU.
 
     Raises:
         ReseenError: shape, NaN or infinity; a row that is not of unit length, a zero row included; k1 or k2
-            < 1.
+            < 1; neighbours of another shape, or outside 0..M-1.
     """
     if k1 < 1 or k2 < 1:
         raise ReseenError(f"cluster.k1 and cluster.k2 must be at least 1, not {k1} and {k2}")
@@ -124,11 +132,31 @@ def jaccard_graph(
             f"features must be L2-normalised rows, but row {off[0]} (of {len(off)} such) has length "
             f"{lengths[off[0]]:.4g}: use torch.nn.functional.normalize, and leave out rows that are all zero"
         )
-    indices, similarities = nearest_neighbours(tensor, k1, device=device)
+    indices, similarities = (
+        nearest_neighbours(tensor, k1, device=device)
+        if neighbours is None
+        else _as_lists(*neighbours, count=len(rows), listed=min(k1, len(rows)))
+    )
     ranking = indices.astype(np.int32)
     pointers, columns, data = reciprocal_weights(rows, ranking, similarities, k1=k1, k2=k2)
     count = len(rows)
     return JaccardGraph(csr_array((data, columns, pointers), shape=(count, count)))
+
+
+def _as_lists(
+    indices: Any, similarities: Any, *, count: int, listed: int
+) -> tuple[NDArray[np.int64], Floats]:
+    """A neighbour list from elsewhere, checked."""
+    names = torch.as_tensor(indices).cpu().numpy()
+    values = torch.as_tensor(similarities).to(torch.float32).cpu().numpy()
+    if names.shape != (count, listed) or values.shape != names.shape:
+        raise ReseenError(
+            f"neighbours of {count} rows must be indices and similarities of shape [{count}, {listed}], "
+            f"not {list(names.shape)} and {list(values.shape)}"
+        )
+    if names.min() < 0 or names.max() >= count:
+        raise ReseenError(f"neighbours must be rows 0 to {count - 1}, not {names.min()} to {names.max()}")
+    return names.astype(np.int64), values
 
 
 def jaccard_distance(

@@ -31,7 +31,7 @@ UNIT_ROUNDOFF = 2.0**-24  # float32
 
 
 def nearest_neighbours(
-    features: Any, k: int, *, device: torch.device | str | None = None
+    features: Any, k: int, *, rows: slice | None = None, device: torch.device | str | None = None
 ) -> tuple[Ints, Floats]:
     """Return the k most similar rows of each row, itself included where it belongs.
 
@@ -39,10 +39,12 @@ def nearest_neighbours(
         features: rows ``[M, D]``, array or tensor on any device; taken as float32. L2-normalised rows make
             the inner product the cosine.
         k: list length, at least 1. More than M gives lists of M.
+        rows: the rows whose lists are wanted, a slice without a step: R of them. None means all. Lists of
+            parts, one below the other, equal the lists of the whole.
         device: where the large product is taken. By default where ``features`` is.
 
     Returns:
-        ``indices`` int64 ``[M, min(k, M)]`` and ``similarities`` float32 of the same shape: inner products
+        ``indices`` int64 ``[R, min(k, M)]`` and ``similarities`` float32 of the same shape: inner products
         summed in float64, rounded once. Each list is sorted by similarity, descending; equal similarities by
         index, ascending. So with copies of an image a row need not come first in its own list, and with more
         than k copies it can be missing.
@@ -50,28 +52,33 @@ def nearest_neighbours(
     Raises:
         ReseenError: features are not ``[M, D]`` with M, D >= 1, or hold NaN or infinity; or k < 1.
     """
-    rows, tensor = as_features(features)
+    everyone, tensor = as_features(features)
     if k < 1:
         raise ReseenError(f"a neighbour list needs k >= 1, not {k}")
-    count, dim = rows.shape
+    count, dim = everyone.shape
+    first, last, step = (rows or slice(None)).indices(count)
+    if step != 1:
+        raise ReseenError(f"rows of a neighbour search are a slice without a step, not {rows}")
+    chosen = max(0, last - first)
     k = min(k, count)
     width = min(k + SPARE, count)
     place = torch.device(device) if device is not None else tensor.device
     with _full_precision():
-        if place.type == "cpu":
-            values, candidates = _symmetric_candidates(rows, width)
+        if place.type == "cpu" and chosen == count:
+            values, candidates = _symmetric_candidates(everyone, width)
         else:
-            values, candidates = _streamed_candidates(tensor.to(place), width)
+            values, candidates = _streamed_candidates(tensor.to(place), slice(first, last), width)
 
-    indices = np.empty((count, k), dtype=np.int64)
-    similarities = np.empty((count, k), dtype=np.float32)
-    lengths = np.sqrt(np.einsum("md,md->m", rows, rows, dtype=np.float64))
-    bounds = 2 * dim * UNIT_ROUNDOFF * lengths * float(lengths.max())
-    proven = np.empty(count, dtype=np.bool_)
-    over_rows(partial(_settle, rows, values, candidates, bounds, indices, similarities, proven), count)
+    indices = np.empty((chosen, k), dtype=np.int64)
+    similarities = np.empty((chosen, k), dtype=np.float32)
+    lengths = np.sqrt(np.einsum("md,md->m", everyone, everyone, dtype=np.float64))
+    bounds = 2 * dim * UNIT_ROUNDOFF * lengths[first:last] * float(lengths.max())
+    proven = np.empty(chosen, dtype=np.bool_)
+    settle = partial(_settle, everyone, first, values, candidates, bounds, indices, similarities, proven)
+    over_rows(settle, chosen)
     open_rows = np.flatnonzero(~proven)
     if len(open_rows):
-        indices[open_rows], similarities[open_rows] = _search_in_float64(rows, open_rows, k)
+        indices[open_rows], similarities[open_rows] = _search_in_float64(everyone, first + open_rows, k)
     return indices, similarities
 
 
@@ -125,11 +132,10 @@ def _symmetric_candidates(rows: Floats, width: int) -> tuple[Floats, NDArray[np.
     return values, candidates
 
 
-def _streamed_candidates(tensor: Tensor, width: int) -> tuple[Floats, NDArray[np.int32]]:
+def _streamed_candidates(tensor: Tensor, rows: slice, width: int) -> tuple[Floats, NDArray[np.int32]]:
     """Candidates on any device: a few rows against all others at a time, the best kept on the device."""
-    count = len(tensor)
-    step = max(1, SEARCH_BYTES // (4 * count))
-    best = [torch.mm(tensor[top : top + step], tensor.T).topk(width, dim=1) for top in range(0, count, step)]
+    step = max(1, SEARCH_BYTES // (4 * len(tensor)))
+    best = [torch.mm(part, tensor.T).topk(width, dim=1) for part in torch.split(tensor[rows], step)]
     values = torch.cat([part.values for part in best]).cpu().numpy()
     candidates = torch.cat([part.indices.to(torch.int32) for part in best]).cpu().numpy()
     return values, candidates
@@ -217,6 +223,7 @@ def inner(one: Floats, other: Floats) -> float:
 @compiled
 def _settle(
     rows: Floats,
+    first: int,
     values: Floats,
     candidates: NDArray[np.int32],
     bounds: NDArray[np.float64],
@@ -236,7 +243,7 @@ def _settle(
     for row in range(start, stop):
         for place in range(width):
             index = candidates[row, place]
-            value = np.float32(inner(rows[row], rows[index]))
+            value = np.float32(inner(rows[first + row], rows[index]))
             slot = place
             while slot > 0 and (
                 exact[slot - 1] < value or (exact[slot - 1] == value and candidates[row, slot - 1] > index)
