@@ -1,5 +1,7 @@
 """Nearest neighbours: exact, in a fixed order, whatever the blocks, the threads and the copies."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.oracles import clustering as oracle
 
-from reseen.clustering import nearest_neighbours
+from reseen.clustering import nearest_neighbours, proxies, sweep
 from reseen.clustering import neighbours as module
 from reseen.errors import ReseenError
 
@@ -54,38 +56,106 @@ def test_equals_a_full_sort(features, k):
 
 
 @pytest.mark.parametrize("copies", [(), (7,), (30, 12)])
-def test_blocks_and_stream_agree_with_a_full_sort(monkeypatch, copies):
+def test_blocks_rows_and_device_agree_with_a_full_sort(monkeypatch, copies):
     features = random_features(90, copies=copies)
     expected = oracle.neighbours(features, 5)
-    monkeypatch.setattr(module, "BLOCK", 13)
+    monkeypatch.setattr(sweep, "BLOCK", 13)
     monkeypatch.setattr(module, "SPARE", 3)
     assert_same(nearest_neighbours(features, 5), expected)
-    monkeypatch.setattr(module, "SEARCH_BYTES", 4 * 90 * 7)
+    for rows in (slice(0, 40), slice(40, 41), slice(41, None), slice(7, 7)):
+        assert_same(nearest_neighbours(features, 5, rows=rows), [part[rows] for part in expected])
+    monkeypatch.setattr(sweep, "SIDE", 17)
+    pieces = partial(sweep.on_device, memory=4 * 17 * 23)
     monkeypatch.setattr(
-        module,
-        "_symmetric_candidates",
-        lambda rows, width: module._streamed_candidates(torch.from_numpy(rows), width),
+        module, "among_themselves", lambda rows, width: pieces(torch.as_tensor(rows), rows, width)
     )
     assert_same(nearest_neighbours(features, 5), expected)
+
+
+def test_rows_are_a_plain_slice():
+    with pytest.raises(ReseenError, match="without a step"):
+        nearest_neighbours(random_features(9), 2, rows=slice(0, 9, 2))
 
 
 def test_only_unproven_rows_are_searched_again(monkeypatch):
     """A group of copies larger than the candidate list gives no proof; most others have one."""
     features = random_features(200, copies=(60,))
-    searched = []
-    search = module._search_in_float64
+    searched = {}
+    search = module.among_all
     monkeypatch.setattr(
         module,
-        "_search_in_float64",
-        lambda rows, chosen, k: searched.extend(chosen) or search(rows, chosen, k),
+        "among_all",
+        lambda some, *rest: searched.update({rest[2:]: some.numpy()}) or search(some, *rest),
     )
     found = nearest_neighbours(features, 10)
-    copies = np.flatnonzero((features == features[searched[0]]).all(axis=1))
+    again = searched[(torch.float64,)]
+    copies = np.flatnonzero((features == again[0]).all(axis=1))
     assert len(copies) == 60
-    assert set(copies) <= set(searched)  # and rows near the group, whose lists would end inside it
-    assert len(searched) < 120
+    assert (again == again[0]).all(axis=1).sum() == 60  # and rows near the group, whose lists would end in it
+    assert len(again) < 120
     assert found[0][copies].tolist() == [copies[:10].tolist()] * 60  # the smallest indices, itself in or not
     assert_same(found, oracle.neighbours(features, 10))
+
+
+def low_rank(count, dim, rank, noise, seed=0):
+    rng = np.random.default_rng(seed)
+    return unit(
+        rng.normal(size=(count, rank)) @ rng.normal(size=(rank, dim)) + noise * rng.normal(size=(count, dim))
+    )
+
+
+PROXIES = {
+    "exact": lambda rows: proxies.exact_proxies(rows),
+    "half": lambda rows: proxies.half_proxies(rows, rows.shape[1]),
+    "projected": lambda rows: proxies.Proxies(
+        proxies.projected(rows, proxies.leading_directions(rows, 8)), 2 * proxies.exact_proxies(rows).slack
+    ),
+    "projected, half": lambda rows: proxies.half_proxies(
+        proxies.projected(rows, proxies.leading_directions(rows, 8)), rows.shape[1]
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", PROXIES)
+@pytest.mark.parametrize("noise", [0.0, 0.01, 3.0])
+@pytest.mark.parametrize("scale", [1.0, 50.0])
+def test_proxies_hide_no_more_than_their_slack(kind, noise, scale):
+    features = low_rank(150, 64, 4, noise)
+    features[:40] = features[40]  # copies, where the bound is tightest
+    features[1:40] += 1e-4 * np.random.default_rng(1).normal(size=(39, 64)).astype(np.float32)
+    features[100:] *= scale
+    found = PROXIES[kind](torch.from_numpy(features))
+    true = features.astype(np.float64) @ features.astype(np.float64).T
+    bound = torch.mm(found.rows, found.rows.T).double().numpy() + found.slack[:, None]
+    assert (true <= bound).all()
+
+
+@pytest.mark.parametrize(("noise", "numbers"), [(0.001, 8), (3.0, 64)])
+def test_the_choice_of_proxies_changes_the_cost_and_not_the_lists(monkeypatch, noise, numbers):
+    """Rows of low rank are compared by few numbers, others by all of them; the lists are those of a full sort."""
+    features = low_rank(600, 64, 4, noise)
+    expected = oracle.neighbours(features, 10)
+    for name, value in {"WORTHWHILE": 1, "PROJECT": 1, "DIRECTIONS": (8, 16), "LEARNT_FROM": 200}.items():
+        monkeypatch.setattr(proxies, name, value)
+    for half in ("bf16", "none"):
+        monkeypatch.setattr(proxies, "resolve_precision", lambda device, precision, half=half: half)
+        chosen = proxies.cheapest_proxies(torch.from_numpy(features), 26, 10)
+        assert chosen.rows.shape[1] == numbers
+        assert_same(nearest_neighbours(features, 10), expected)
+
+
+def test_a_sweep_too_coarse_for_most_rows_is_made_good(monkeypatch):
+    """Candidates of bfloat16 among rows closer together than it can tell."""
+    features = unit(1 + 1e-2 * np.random.default_rng(2).normal(size=(400, 32)))
+    coarse = proxies.half_proxies(torch.from_numpy(features), 32)
+    monkeypatch.setattr(module, "cheapest_proxies", lambda *_: coarse)
+    assert_same(nearest_neighbours(features, 10), oracle.neighbours(features, 10))
+
+
+def test_the_choice_draws_no_random_numbers_of_torch():
+    before = torch.get_rng_state()
+    nearest_neighbours(low_rank(5000, 16, 3, 0.1), 5)
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_collapsed_features_are_still_exact():
