@@ -74,11 +74,15 @@ def test_stored_entries():
     assert all((i, i) in stored and distances[i, i] == 0 for i in range(160))
 
 
-def test_cut_graph_is_the_uncut_one_without_the_far_pairs():
-    features = people()
-    full, cut = jaccard_distance(features).tocoo(), jaccard_distance(features, max_distance=0.6).tocoo()
-    near = full.data <= np.float32(0.6)
-    assert 0 < near.sum() < len(near)
+@pytest.mark.parametrize("eps", [0.2, 0.6, 0.62, 0.9, 0.999999])
+@pytest.mark.parametrize("spread", ["people", "crowd"])
+def test_cut_graph_is_the_uncut_one_without_the_far_pairs(eps, spread):
+    """Bit for bit, whatever part of the columns the cut search leaves out."""
+    features = people() if spread == "people" else random_features(700, dim=12, copies=(9,))
+    full, cut = jaccard_distance(features).tocoo(), jaccard_distance(features, max_distance=eps).tocoo()
+    near = full.data <= np.float32(eps)
+    assert len(features) < near.sum()
+    assert near.sum() < len(near) or eps > 0.99
     assert np.array_equal(cut.row, full.row[near])
     assert np.array_equal(cut.col, full.col[near])
     assert np.array_equal(cut.data, full.data[near])

@@ -17,7 +17,6 @@ distance of two rows without a common l is exactly 1, so only the others are eve
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,9 +24,9 @@ import torch
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from reseen.clustering.compiled import compiled, over_rows
 from reseen.clustering.neighbours import as_features, nearest_neighbours
-from reseen.clustering.weights import Csr, Floats, Indices, Pointers, join, reciprocal_weights
+from reseen.clustering.overlap import distances_of_pairs
+from reseen.clustering.weights import Csr, Floats, reciprocal_weights
 from reseen.errors import ReseenError
 
 UNIT_TOLERANCE = 1e-2  # on the length of a row; half precision stays well inside
@@ -50,10 +49,8 @@ class JaccardGraph:
             float32 ``[M, M]``, symmetric, columns sorted, the diagonal stored as explicit 0. An absent
             entry is 1, or farther than ``max_distance`` (compared in float32, as scikit-learn does).
         """
-        count = self.weights.shape[0]
         limit = 1.0 if max_distance is None else max_distance
-        ends = np.full(count, count, dtype=np.int64)
-        return _symmetric(*_pairs(self._csr(), ends, limit))
+        return distances_of_pairs(self._csr(), self.weights.shape[1], limit)
 
     def within(self, labels: Any) -> csr_array:
         """Exact distances between the members of each cluster: what the refinement needs (CACL, Eq. 1).
@@ -78,8 +75,7 @@ class JaccardGraph:
         lengths = np.diff(pointers)[members]
         starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         take = np.repeat(pointers[:-1][members] - starts[:-1], lengths) + np.arange(starts[-1])
-        pairs = _pairs((starts, indices[take], data[take]), ends, 1.0, columns=count)
-        grouped = _symmetric(*pairs)
+        grouped = distances_of_pairs((starts, indices[take], data[take]), count, 1.0, ends)
         outliers = np.flatnonzero(labels < 0)  # these have their diagonal only
         stacked = csr_array(
             (
@@ -181,107 +177,3 @@ def jaccard_distance(
         ReseenError: see :func:`jaccard_graph`.
     """
     return jaccard_graph(features, k1=k1, k2=k2, device=device).distances(max_distance)
-
-
-def _pairs(weights: Csr, ends: Pointers, limit: float, columns: int | None = None) -> Csr:
-    """Step 5 for pairs i < j < ends[i]: the upper triangle. ``columns``: width of V if it is not its
-    height."""
-    pointers, indices, data = weights
-    count = len(ends)
-    by_column = csr_array((data, indices, pointers), shape=(count, columns or count)).tocsc()
-    inverse = (by_column.indptr.astype(np.int64), by_column.indices.astype(np.int32), by_column.data)
-    return join(over_rows(partial(_intersect, *weights, *inverse, ends, np.float32(limit)), count))
-
-
-def _symmetric(pointers: Pointers, indices: Indices, data: Floats) -> csr_array:
-    count = len(pointers) - 1
-    return csr_array(_mirror(pointers, indices, data)[::-1], shape=(count, count))
-
-
-@compiled
-def _intersect(
-    pointers: Pointers,
-    indices: Indices,
-    data: Floats,
-    column_pointers: Pointers,
-    column_rows: Indices,
-    column_data: Floats,
-    ends: Pointers,
-    limit: np.float32,
-    start: int,
-    stop: int,
-) -> Csr:
-    """Step 5 for a share of the rows, by the inverted lists of V: pairs row < other < ends[row]."""
-    count = len(pointers) - 1
-    found = np.zeros(stop - start + 1, dtype=np.int64)
-    others = np.empty(max(64, (stop - start) * 16), dtype=np.int32)
-    distances = np.empty(len(others), dtype=np.float32)
-    shared = np.zeros(count, dtype=np.float64)  # m of the current row
-    touched = np.empty(count, dtype=np.int32)
-    after = column_pointers[:-1].copy()  # first entry of each column that lies below the current row
-    used = 0
-    for row in range(start, stop):
-        seen = 0
-        for slot in range(pointers[row], pointers[row + 1]):
-            column, weight = indices[slot], data[slot]
-            entry, last = after[column], column_pointers[column + 1]
-            while entry < last and column_rows[entry] <= row:
-                entry += 1
-            after[column] = entry
-            while entry < last and column_rows[entry] < ends[row]:
-                other = column_rows[entry]
-                if shared[other] == 0.0:
-                    touched[seen] = other
-                    seen += 1
-                shared[other] += min(weight, column_data[entry])
-                entry += 1
-        if used + seen > len(others):
-            size = max(2 * len(others), used + seen)
-            more_others, more_distances = np.empty(size, dtype=np.int32), np.empty(size, dtype=np.float32)
-            more_others[:used], more_distances[:used] = others[:used], distances[:used]
-            others, distances = more_others, more_distances
-        begin = used
-        for place in range(seen):
-            other = touched[place]
-            overlap = shared[other]
-            distance = np.float32(1 - overlap / (2 - overlap))
-            if distance < 1 and distance <= limit:
-                others[used] = other
-                used += 1
-            else:
-                shared[other] = 0.0
-        others[begin:used].sort()
-        for slot in range(begin, used):
-            overlap = shared[others[slot]]
-            distances[slot] = max(np.float32(0), np.float32(1 - overlap / (2 - overlap)))
-            shared[others[slot]] = 0.0
-        found[row - start + 1] = used
-    return found, others[:used].copy(), distances[:used].copy()
-
-
-@compiled
-def _mirror(pointers: Pointers, indices: Indices, data: Floats) -> Csr:
-    """The whole symmetric matrix, diagonal as explicit 0, from the triangle above it; columns sorted."""
-    count = len(pointers) - 1
-    full = np.zeros(count + 1, dtype=np.int64)
-    for row in range(count):
-        full[row + 1] += pointers[row + 1] - pointers[row] + 1
-        for slot in range(pointers[row], pointers[row + 1]):
-            full[indices[slot] + 1] += 1
-    for row in range(count):
-        full[row + 1] += full[row]
-    columns = np.empty(full[count], dtype=np.int32)
-    values = np.zeros(full[count], dtype=np.float32)
-    free = full[:-1].copy()
-    for row in range(count):
-        columns[free[row]] = row  # all entries left of the diagonal came from earlier rows
-        free[row] += 1
-        for slot in range(pointers[row], pointers[row + 1]):
-            other = indices[slot]
-            columns[free[row]] = other
-            values[free[row]] = data[slot]
-            free[row] += 1
-            columns[free[other]] = row
-            values[free[other]] = data[slot]
-            free[other] += 1
-    return full, columns, values
