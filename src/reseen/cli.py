@@ -77,7 +77,7 @@ def _parser() -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"reseen {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
-    for add in (_demo, _train, _evaluate, _cluster, _report, _doctor):
+    for add in (_demo, _train, _evaluate, _cluster, _report, _bench, _doctor):
         add(commands)
     return parser
 
@@ -173,6 +173,7 @@ def _evaluate(commands: Any) -> None:
     parser.add_argument(
         "--view", choices=("colour", "grey"), help="what the branch is shown (default: as it was trained)"
     )
+    parser.add_argument("--rerank", action="store_true", help="score again after k-reciprocal re-ranking")
 
 
 def _cluster(commands: Any) -> None:
@@ -206,6 +207,33 @@ def _report(commands: Any) -> None:
     parser.add_argument("run", type=Path, metavar="RUN", help="run folder")
     parser.add_argument(
         "--data", type=Path, metavar="PATH", help="the data set, for ranked lists and augmentation"
+    )
+
+
+def _bench(commands: Any) -> None:
+    def run(**given: Any) -> None:
+        from reseen.experiments.bench import bench
+
+        bench(**given)
+
+    parser = _command(commands, "bench", "how fast this machine clusters, evaluates and trains", run)
+    parser.add_argument(
+        "what", metavar="WHAT", choices=("clustering", "evaluation", "training"), help="%(choices)s"
+    )
+    parser.add_argument(
+        "--size",
+        type=int,
+        metavar="N",
+        help="images to cluster, of the gallery, or to train on (default: quick)",
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        dest="settings",
+        metavar="KEY=VALUE",
+        help="one setting of clustering or training, e.g. model.backbone=densenet121; repeatable",
     )
 
 
