@@ -1,11 +1,13 @@
-"""How far away the farthest row is: what re-ranking measures distances in.
+"""How far away the farthest row is: the unit that re-ranking measures distances in.
 
 The search of :mod:`~reseen.clustering.neighbours` with the sign turned: proxies find candidates, their inner products
-are taken again in float64, and the bound on what the proxies hide shows that nobody else is farther.
+are taken again in float64, and the bound on what the proxies hide shows that nobody else is farther. Rows without
+that proof are searched with dearer proxies, and in the end in float64.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -15,15 +17,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from reseen.clustering.compiled import compiled, over_rows
-from reseen.clustering.neighbours import as_features, inner
-from reseen.clustering.proxies import exact_proxies, half_proxies
-from reseen.clustering.sweep import BLOCK, Candidates, among_all, offer_columns, offer_rows, on_device
-from reseen.models.precision import resolve_precision
+from reseen.clustering.neighbours import _full_precision, as_features, inner
+from reseen.clustering.proxies import Proxies, exact_proxies, half_proxies
+from reseen.clustering.sweep import among_all, on_device
+from reseen.device import resolve_device, resolve_precision
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
 WIDTH = 16  # candidates; the farthest must beat the last of them by more than the slack
+PIECE = 4096  # rows that are searched together: what is copied of them stays small
 
 
 def lowest_similarities(features: Any, *, device: torch.device | str | None = None) -> Floats:
@@ -40,34 +43,53 @@ def lowest_similarities(features: Any, *, device: torch.device | str | None = No
         ReseenError: features are not ``[M, D]`` with M, D >= 1, or hold NaN or infinity.
     """
     rows, tensor = as_features(features)
-    place = torch.device(device) if device is not None else tensor.device
-    width = min(WIDTH, len(rows))
+    tensor = tensor.to(tensor.device if device is None else resolve_device(device))
     lowest = np.empty(len(rows), dtype=np.float32)
     left = np.arange(len(rows))
-    exact = exact_proxies(tensor)
-    if place.type != "cpu":
-        found = on_device(-tensor.to(place), tensor.to(place), width)
-        left = _settled(rows, left, exact.slack, found, lowest)
-        tensor = tensor.cpu()
-    else:
-        half = resolve_precision(place, "auto") == "bf16"
-        proxies = half_proxies(tensor, tensor.shape[1]) if half else exact
-        left = _settled(rows, left, proxies.slack, _among_themselves(proxies.rows, width), lowest)
-    if len(left):
-        left = _settled(rows, left, exact.slack, among_all(-tensor[left], tensor, width), lowest)
-    if len(left):  # a float64 product rounded to float32 needs no second look
-        lowest[left] = -among_all(-tensor[left], tensor, 1, torch.float64)[0][:, 0]
+    search = among_all if tensor.device.type == "cpu" else on_device
+    for proxies in _stages(tensor):
+        proven = np.zeros(len(left), dtype=np.bool_)
+        for top in range(0, len(left), PIECE):
+            some = left[top : top + PIECE]
+            with _full_precision():
+                values, names = search(-proxies.rows[some], proxies.rows, min(WIDTH, len(rows)))
+            found = (proxies.slack[some], values, names, lowest, proven[top : top + PIECE])
+            over_rows(partial(_settle, rows, some, *found), len(some))
+        left = left[~proven]
+    everyone = torch.from_numpy(rows)
+    for top in range(0, len(left), PIECE):  # a float64 product rounded to float32 needs no second look
+        some = left[top : top + PIECE]
+        lowest[some] = -among_all(-everyone[some], everyone, 1, torch.float64)[0][:, 0]
     return lowest
 
 
-def _among_themselves(rows: Tensor, width: int) -> Candidates:
-    """The ``width`` largest negated products of each row, each block serving its rows and its columns."""
-    count = len(rows)
-    found = np.full((count, width), -np.inf, dtype=np.float32), np.zeros((count, width), dtype=np.int32)
-    for top in range(0, count, BLOCK):
-        for left in range(top, count, BLOCK):
-            products = torch.mm(-rows[top : top + BLOCK], rows[left : left + BLOCK].T).float().numpy()
-            over_rows(partial(offer_rows, products, top, left, *found), products.shape[0])
-            if left > top:
-                over_rows(partial(offer_columns, products, top, left, *found), products.shape[1])
-    return found
+def _stages(features: Tensor) -> Iterator[Proxies]:
+    """Proxies, cheapest first."""
+    if features.device.type == "cpu" and resolve_precision(features.device, "auto") == "bf16":
+        yield half_proxies(features, features.shape[1])
+    yield exact_proxies(features)
+
+
+@compiled
+def _settle(
+    rows: Floats,
+    chosen: Ints,
+    slack: NDArray[np.float64],
+    values: Floats,
+    candidates: NDArray[np.int32],
+    lowest: Floats,
+    proven: NDArray[np.bool_],
+    start: int,
+    stop: int,
+) -> None:
+    """Candidates come by proxy, lowest first: from a place on, nobody can be lower than proxy and slack allow."""
+    width = candidates.shape[1]
+    for row in range(start, stop):
+        least = np.float32(np.inf)
+        proven[row] = width == len(rows)
+        for place in range(width):
+            if -values[row, place] - slack[row] > least:
+                proven[row] = True
+                break
+            least = min(least, np.float32(inner(rows[chosen[row]], rows[candidates[row, place]])))
+        lowest[chosen[row]] = least

@@ -2,7 +2,8 @@
 
 from reseen.evaluation.baselines import BASELINES
 from reseen.evaluation.encoders import as_record, embed_crops, evaluate_encoder, sees_grey
-from reseen.evaluation.reid import RankedLists, evaluate_features, ranked_lists
+from reseen.evaluation.reid import RankedLists, evaluate_features, evaluate_reranked, ranked_lists
+from reseen.evaluation.rerank import rerank
 
 __all__ = [
     "BASELINES",
@@ -11,6 +12,8 @@ __all__ = [
     "embed_crops",
     "evaluate_encoder",
     "evaluate_features",
+    "evaluate_reranked",
     "ranked_lists",
+    "rerank",
     "sees_grey",
 ]

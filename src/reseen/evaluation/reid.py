@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reseen.errors import ReseenError
-from reseen.metrics import ReidScores, reid_scores
+from reseen.evaluation.rerank import rerank
+from reseen.metrics import ReidScores, reid_scores, reid_scores_from_blocks
 from reseen.metrics.arrays import to_features, to_labels
-from reseen.metrics.reid import exact_similarities
+from reseen.metrics.counting import exact_similarities
 from reseen.records import JUNK, UNKNOWN_CAMERA, LabelledCrops, Labels
 
 
@@ -51,6 +52,30 @@ def evaluate_features(
         gallery.cameras,
         ranks=ranks,
     )
+
+
+def evaluate_reranked(
+    query_features: Any,
+    gallery_features: Any,
+    query: LabelledCrops,
+    gallery: LabelledCrops,
+    *,
+    ranks: Iterable[int] = (1, 5, 10),
+    device: Any = None,
+) -> ReidScores:
+    """:func:`evaluate_features` after re-ranking (:func:`reseen.evaluation.rerank`, with its defaults).
+
+    Junk is left out before, so that it is nobody's neighbour: the figures people compare with come from readers
+    that skip it. ``device``: where neighbours are searched.
+
+    Raises ReseenError on wrong lengths and on features that are not L2-normalised.
+    """
+    if len(gallery) != len(gallery_features):
+        raise ReseenError(f"gallery: {len(gallery)} images but {len(gallery_features)} features")
+    kept = np.flatnonzero(gallery.identities != JUNK)
+    distances = rerank(query_features, gallery_features[kept], device=device)
+    labels = (query.identities, gallery.identities[kept], query.cameras, gallery.cameras[kept])
+    return reid_scores_from_blocks(distances, *labels, ranks=ranks)
 
 
 def ranked_lists(

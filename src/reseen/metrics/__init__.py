@@ -1,7 +1,12 @@
 """Scores as pure functions on arrays or tensors: re-identification, person search, detection, clustering."""
 
 from reseen.metrics.clusters import ClusteringScores, clustering_scores, cross_camera_share, feature_spread
-from reseen.metrics.reid import ReidScores, reid_scores, reid_scores_from_distances
+from reseen.metrics.reid import (
+    ReidScores,
+    reid_scores,
+    reid_scores_from_blocks,
+    reid_scores_from_distances,
+)
 from reseen.metrics.search import (
     DetectionScores,
     SearchScores,
@@ -25,5 +30,6 @@ __all__ = [
     "feature_spread",
     "person_search_scores",
     "reid_scores",
+    "reid_scores_from_blocks",
     "reid_scores_from_distances",
 ]

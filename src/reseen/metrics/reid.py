@@ -9,18 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from reseen.clustering.compiled import compiled, compiled_sums
+from reseen.clustering.compiled import over_rows
 from reseen.errors import ReseenError
 from reseen.metrics.arrays import Floats, to_features, to_floats, to_labels
+from reseen.metrics.counting import Ranked, count_above, exact_values, ranked
 from reseen.records import JUNK, UNKNOWN_CAMERA, Labels
 
 BLOCK = 2**22  # entries of the query x gallery matrix that exist at a time: 16 MiB of float32
-CHUNK = 256  # gallery images that are counted together
+COLUMNS = 2048  # gallery images of one matrix product: more are not faster
 UNIT_ROUNDOFF = 2.0**-24  # of float32
 
 
@@ -61,9 +63,10 @@ def reid_scores(
     (identity -1); an unknown camera (-1) is never "the same". Distractors (identity 0) stay: no query has
     identity 0, so they are wrong for everyone. Equal similarities keep the order of the gallery.
 
-    Queries are streamed: at most :data:`BLOCK` similarities (or one row) exist at a time. A similarity is the
-    inner product in double precision, rounded to float32. The matrix product only finds out where the order
-    is beyond doubt; closer calls are computed one by one, so block size, threads and BLAS change no score.
+    The matrix is streamed: at most :data:`BLOCK` similarities exist at a time, and junk is left out of the
+    product. A similarity is the inner product in double precision, rounded to float32. The matrix product only
+    finds out where the order is beyond doubt; closer calls are computed one by one, so block size, threads and
+    BLAS change no score.
 
     Raises ReseenError on lengths or dimensions that do not match and on features that are not finite.
     """
@@ -79,11 +82,7 @@ def reid_scores(
     protocol = _Protocol.of(
         query_identities, gallery_identities, query_cameras, gallery_cameras, len(queries), len(gallery)
     )
-    # Rounding of the product in float32: D roundings that add up at random stay far below 2 sqrt(D) units.
-    longest = float(np.linalg.norm(gallery, axis=1).max(initial=0.0))
-    lengths = np.linalg.norm(queries, axis=1)
-    margins = ((8 + 2 * np.sqrt(gallery.shape[1])) * UNIT_ROUNDOFF * longest * lengths).astype(np.float32)
-    return protocol.score(_similarity_blocks(queries, gallery), queries, gallery, margins, ranks)
+    return _summary(_rank_by_features(queries, gallery, protocol), ranks)
 
 
 def reid_scores_from_distances(
@@ -95,28 +94,44 @@ def reid_scores_from_distances(
     *,
     ranks: Iterable[int] = (1, 5, 10),
 ) -> ReidScores:
-    """:func:`reid_scores` for a ready matrix of distances ``[Q, G]``, smaller = more similar: after
-    re-ranking, say. They are compared as they are, equal ones keep the gallery's order; NaN is refused."""
-    matrix = to_floats(distances, "distances")
-    num_queries, num_gallery = matrix.shape
-    protocol = _Protocol.of(
-        query_identities, gallery_identities, query_cameras, gallery_cameras, num_queries, num_gallery
-    )
-    unused = np.empty((num_queries, 0), dtype=np.float32)
-    exact = np.full(num_queries, -1, dtype=np.float32)  # the mark of "nothing to compute again"
-    return protocol.score(_negated_blocks(matrix), unused, unused, exact, ranks)
+    """:func:`reid_scores` for a ready matrix of distances ``[Q, G]``, smaller = more similar. They are
+    compared as they are, equal ones keep the gallery's order; NaN is refused."""
+    labels = (query_identities, gallery_identities, query_cameras, gallery_cameras)
+    return reid_scores_from_blocks([to_floats(distances, "distances")], *labels, ranks=ranks)
+
+
+def reid_scores_from_blocks(
+    blocks: Iterable[Any],
+    query_identities: Any,
+    gallery_identities: Any,
+    query_cameras: Any,
+    gallery_cameras: Any,
+    *,
+    ranks: Iterable[int] = (1, 5, 10),
+) -> ReidScores:
+    """:func:`reid_scores_from_distances` for a matrix that comes in ``blocks`` ``[B, G]`` of queries, in their
+    order: after re-ranking, say. A block is used up before the next one is asked for.
+
+    Raises ReseenError on NaN and on blocks that are not one row per query and one column per gallery image.
+    """
+    protocol = _Protocol.of(query_identities, gallery_identities, query_cameras, gallery_cameras)
+    return _summary(_rank_by_distances(blocks, protocol), ranks)
 
 
 @dataclass(frozen=True)
 class _Protocol:
-    """Who is correct, ignored or wrong. ``members[start:stop]``: the gallery rows of a query's identity."""
+    """Who is correct, ignored or wrong. Positions count the gallery without its junk.
 
-    members: Labels  # [G] gallery rows by identity, then by row
+    ``members[start:stop]`` are the positions of a query's identity.
+    """
+
+    kept: Labels  # [P] gallery row of each position
+    members: Labels  # [P] positions by identity, then by row
     start: Labels  # [Q]
     stop: Labels  # [Q]
-    junk: Labels  # gallery rows
     query_cameras: Labels
-    gallery_cameras: Labels
+    cameras: Labels  # [P]
+    gallery_size: int
 
     @classmethod
     def of(
@@ -125,161 +140,106 @@ class _Protocol:
         gallery_identities: Any,
         query_cameras: Any,
         gallery_cameras: Any,
-        num_queries: int,
-        num_gallery: int,
+        num_queries: int | None = None,
+        num_gallery: int | None = None,
     ) -> _Protocol:
         queries = to_labels(query_identities, "query identities", num_queries)
         gallery = to_labels(gallery_identities, "gallery identities", num_gallery)
-        members = np.argsort(gallery, kind="stable").astype(np.int64)
-        start = np.searchsorted(gallery[members], queries, side="left").astype(np.int64)
-        stop = np.searchsorted(gallery[members], queries, side="right").astype(np.int64)
-        stop[queries == JUNK] = start[queries == JUNK]  # nobody can be found for a junk query
+        cameras = to_labels(gallery_cameras, "gallery cameras", len(gallery))
+        kept = np.flatnonzero(gallery != JUNK).astype(np.int64)
+        members = np.argsort(gallery[kept], kind="stable").astype(np.int64)
+        ordered = gallery[kept[members]]
         return cls(
+            kept=kept,
             members=members,
-            start=start,
-            stop=stop,
-            junk=np.flatnonzero(gallery == JUNK).astype(np.int64),
-            query_cameras=to_labels(query_cameras, "query cameras", num_queries),
-            gallery_cameras=to_labels(gallery_cameras, "gallery cameras", num_gallery),
+            start=np.searchsorted(ordered, queries, side="left").astype(np.int64),
+            stop=np.searchsorted(ordered, queries, side="right").astype(np.int64),
+            query_cameras=to_labels(query_cameras, "query cameras", len(queries)),
+            cameras=cameras[kept],
+            gallery_size=len(gallery),
         )
 
-    def score(
-        self,
-        blocks: Iterator[Floats],
-        queries: Floats,
-        gallery: Floats,
-        margins: Floats,
-        ranks: Iterable[int],
-    ) -> ReidScores:
-        num_queries = len(self.start)
-        average_precision = np.full(num_queries, np.nan)
-        first = np.zeros(num_queries, dtype=np.int64)
-        done = 0
-        for block in blocks:
-            rows = slice(done, done + len(block))
-            _score_block(
-                block, queries[rows], gallery, margins[rows],
-                self.start[rows], self.stop[rows], self.members, self.junk,
-                self.query_cameras[rows], self.gallery_cameras,
-                average_precision[rows], first[rows],
-            )  # fmt: skip
-            done += len(block)
-        valid = np.isfinite(average_precision)
-        if not valid.any():
-            return ReidScores(float("nan"), {int(rank): float("nan") for rank in ranks}, average_precision)
-        cmc = {int(rank): float((first[valid] <= rank).mean()) for rank in ranks}
-        return ReidScores(float(average_precision[valid].mean()), cmc, average_precision)
+    def same(self, top: int, bottom: int) -> _Same:
+        """The images of their identity, for queries ``top`` to ``bottom``."""
+        start, stop = self.start[top:bottom], self.stop[top:bottom]
+        pointers = np.concatenate([[0], np.cumsum(stop - start)]).astype(np.int64)
+        place = np.arange(pointers[-1]) + np.repeat(start - pointers[:-1], stop - start)
+        positions = self.members[place]
+        theirs, own = self.cameras[positions], np.repeat(self.query_cameras[top:bottom], stop - start)
+        return _Same(pointers, positions, (theirs != own) | (theirs == UNKNOWN_CAMERA))
 
 
-def _similarity_blocks(queries: Floats, gallery: Floats) -> Iterator[Floats]:
-    """Inner products in float32, one block of queries after the other, in a buffer that is used again."""
-    columns = gallery.astype(np.float32, copy=False).T
-    size = max(1, BLOCK // max(1, len(gallery)))
-    buffer = np.empty((min(size, len(queries)), len(gallery)), dtype=np.float32)
-    for start in range(0, len(queries), size):
-        rows = queries[start : start + size].astype(np.float32, copy=False)
-        yield np.matmul(rows, columns, out=buffer[: len(rows)])
+@dataclass(frozen=True)
+class _Same:
+    """Images of the identity of each of B queries: query b has ``pointers[b]`` to ``pointers[b + 1]``."""
+
+    pointers: Labels  # [B + 1]
+    positions: Labels
+    correct: NDArray[np.bool_]  # False: seen by the query's camera, so ignored
 
 
-def _negated_blocks(distances: Floats) -> Iterator[Floats]:
-    size = max(1, BLOCK // max(1, distances.shape[1]))
-    for start in range(0, len(distances), size):
-        block = distances[start : start + size]
-        if np.isnan(block).any():
-            raise ReseenError("distances hold NaN: the model that made them has diverged")
-        yield -block
+def _summary(parts: Iterable[Ranked], ranks: Iterable[int]) -> ReidScores:
+    nothing = (np.empty(0), np.empty(0, dtype=np.int64))
+    precisions, firsts = zip(nothing, *parts, strict=True)
+    average_precision, first = np.concatenate(precisions), np.concatenate(firsts)
+    valid = np.isfinite(average_precision)
+    if not valid.any():
+        return ReidScores(float("nan"), {int(rank): float("nan") for rank in ranks}, average_precision)
+    cmc = {int(rank): float((first[valid] <= rank).mean()) for rank in ranks}
+    return ReidScores(float(average_precision[valid].mean()), cmc, average_precision)
 
 
-@compiled_sums
-def _inner(first: Floats, second: Floats) -> np.float32:
-    total = 0.0
-    for d in range(first.shape[0]):
-        total += np.float64(first[d]) * np.float64(second[d])
-    return np.float32(total)
+def _rank_by_features(queries: Floats, gallery: Floats, protocol: _Protocol) -> Iterator[Ranked]:
+    # Rounding of the product in float32: D roundings that add up at random stay far below 2 sqrt(D) units.
+    longest = float(_lengths(gallery).max(initial=0.0))
+    slack = (8 + 2 * np.sqrt(gallery.shape[1])) * UNIT_ROUNDOFF * longest
+    margins = (slack * _lengths(queries)).astype(np.float32)
+    kept = protocol.kept
+    size = max(1, BLOCK // max(1, min(COLUMNS, len(kept))))
+    for top in range(0, len(queries), size):
+        part, same = queries[top : top + size], protocol.same(top, top + size)
+        values = np.empty(len(same.positions), dtype=np.float32)
+        rows = kept[same.positions]
+        over_rows(partial(exact_values, part, gallery, same.pointers, rows, values), len(part))
+        above = np.zeros(len(values), dtype=np.int64)
+        single = part.astype(np.float32, copy=False)
+        for left in range(0, len(kept), COLUMNS):
+            columns = kept[left : left + COLUMNS]
+            tile = np.matmul(single, gallery[columns].astype(np.float32, copy=False).T)
+            marks = (same.pointers, same.positions - left, same.correct, values, above)
+            exact = (margins[top : top + size], part, gallery, columns)
+            over_rows(partial(count_above, tile, *marks, *exact), len(part))
+        yield ranked(same.pointers, same.positions, same.correct, values, above)
 
 
-@compiled
-def exact_similarities(query: Floats, gallery: Floats) -> NDArray[np.float32]:
-    """Similarity of a query ``[D]`` to every row of the gallery ``[G, D]``, as :func:`reid_scores` has it."""
-    similarities = np.empty(gallery.shape[0], dtype=np.float32)
-    for g in range(gallery.shape[0]):
-        similarities[g] = _inner(query, gallery[g])
-    return similarities
+def _lengths(rows: Floats) -> Floats:
+    lengths: Floats = np.sqrt(np.einsum("nd,nd->n", rows, rows))
+    return lengths
 
 
-@compiled
-def _negatives_above(
-    row: Floats,
-    known: NDArray[np.bool_],
-    value: float,
-    index: int,
-    margin: float,
-    query: Floats,
-    gallery: Floats,
-) -> int:
-    """How many entries of ``row`` rank above the positive ``index`` of this exact ``value``.
-
-    Entries that do not count are NaN, which compares as false. ``known`` marks those that are exact already.
-    """
-    slack = max(margin, 0)
-    high, low = row.dtype.type(value + slack), row.dtype.type(value - slack)
-    above = 0
-    for start in range(0, row.shape[0], CHUNK):
-        chunk = row[start : start + CHUNK]
-        surely = maybe = 0
-        for i in range(chunk.shape[0]):
-            surely += chunk[i] > high
-            maybe += chunk[i] >= low
-        above += surely
-        if maybe == surely:
-            continue
-        for i in range(start, start + chunk.shape[0]):
-            if row[i] >= low and not row[i] > high:
-                if margin >= 0 and not known[i]:
-                    row[i] = _inner(query, gallery[i])
-                    known[i] = True
-                above += row[i] > value or (row[i] == value and i < index)
-    return above
+def _rank_by_distances(blocks: Iterable[Any], protocol: _Protocol) -> Iterator[Ranked]:
+    wanted, done = (len(protocol.start), protocol.gallery_size), 0
+    size = max(1, BLOCK // max(1, wanted[1]))
+    for given in blocks:
+        block = to_floats(given, "distances")
+        if block.shape[1] != wanted[1] or done + len(block) > wanted[0]:
+            raise ReseenError(f"distances must have the shape {wanted}, one for each query and gallery image")
+        for top in range(0, len(block), size):
+            part = block[top : top + size]
+            if np.isnan(part).any():
+                raise ReseenError("distances hold NaN: the model that made them has diverged")
+            yield _rank_exactly(-part[:, protocol.kept], protocol.same(done + top, done + top + len(part)))
+        done += len(block)
+    if done != wanted[0]:
+        raise ReseenError(f"there are {wanted[0]} queries but distances of {done}")
 
 
-@compiled
-def _score_block(
-    block: Floats,  # [B, G] similarities; overwritten
-    queries: Floats,  # [B, D]
-    gallery: Floats,  # [G, D]
-    margins: Floats,  # [B] how far an entry may be off; negative: the block is exact
-    starts: Labels,
-    stops: Labels,
-    members: Labels,
-    junk: Labels,
-    query_cameras: Labels,
-    gallery_cameras: Labels,
-    average_precision: NDArray[np.float64],  # [B] out; stays nan without a valid match
-    first: Labels,  # [B] out: rank of the best correct image
-) -> None:
-    known = np.zeros(block.shape[1], dtype=np.bool_)
-    for b in range(block.shape[0]):
-        row, margin, count = block[b], margins[b], 0
-        positives = np.empty(stops[b] - starts[b], dtype=np.int64)
-        values = np.empty(stops[b] - starts[b], dtype=block.dtype)
-        for g in members[starts[b] : stops[b]]:
-            camera = gallery_cameras[g]
-            if camera != query_cameras[b] or camera == UNKNOWN_CAMERA:
-                positives[count] = g
-                values[count] = _inner(queries[b], gallery[g]) if margin >= 0 else row[g]
-                count += 1
-            row[g] = np.nan
-        if count == 0:
-            continue
-        for g in junk:
-            row[g] = np.nan
-        known[:] = False
-        order = np.argsort(-values[:count], kind="mergesort")  # stable: members are in gallery order
-        total = 0.0
-        for place in range(count):
-            j = order[place]
-            above = _negatives_above(row, known, values[j], positives[j], margin, queries[b], gallery)
-            if place == 0:
-                first[b] = above + 1
-            total += (place + 1) / (place + 1 + above)
-        average_precision[b] = total / count
+def _rank_exactly(tile: Floats, same: _Same) -> Ranked:
+    """Ranking by similarities ``[B, P]`` that are compared as they are."""
+    values = tile[np.repeat(np.arange(len(tile)), np.diff(same.pointers)), same.positions]
+    above = np.zeros(len(values), dtype=np.int64)
+    marks = (same.pointers, same.positions, same.correct, values, above)
+    unused = np.empty((len(tile), 0), dtype=np.float32)
+    exact = (np.full(len(tile), -1, dtype=np.float32), unused, unused, np.empty(0, dtype=np.int64))
+    over_rows(partial(count_above, tile, *marks, *exact), len(tile))
+    return ranked(same.pointers, same.positions, same.correct, values, above)
