@@ -232,6 +232,13 @@ def test_bad_features_are_named(features, words):
         nearest_neighbours(features, 2)
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
+@pytest.mark.parametrize("device", ["cuda", "nowhere"])
+def test_a_device_that_is_not_there_is_named(device):
+    with pytest.raises(ReseenError, match=device):
+        nearest_neighbours(np.eye(3, dtype=np.float32), 2, device=device)
+
+
 def test_k_below_one():
     with pytest.raises(ReseenError, match="k >= 1"):
         nearest_neighbours(np.eye(3, dtype=np.float32), 0)

@@ -22,6 +22,7 @@ from torch import Tensor
 from reseen.clustering.compiled import compiled, compiled_sums, over_rows
 from reseen.clustering.proxies import Proxies, cheapest_proxies, exact_proxies
 from reseen.clustering.sweep import Candidates, among_all, among_themselves, on_device
+from reseen.device import resolve_device
 from reseen.errors import ReseenError
 
 Floats = NDArray[np.float32]
@@ -52,7 +53,7 @@ def nearest_neighbours(
         than k copies it can be missing.
 
     Raises:
-        ReseenError: features are not ``[M, D]`` with M, D >= 1, or hold NaN or infinity; or k < 1.
+        ReseenError: features are not ``[M, D]`` with M, D >= 1, or hold NaN or infinity; k < 1; no such device.
     """
     everyone, tensor = as_features(features)
     if k < 1:
@@ -65,7 +66,7 @@ def nearest_neighbours(
     k = min(k, count)
     indices = np.empty((len(chosen), k), dtype=np.int64)
     similarities = np.empty((len(chosen), k), dtype=np.float32)
-    place = torch.device(device) if device is not None else tensor.device
+    place = resolve_device(device) if device is not None else tensor.device
     with _full_precision():
         proxies, candidates = _sweep(tensor.to(place), slice(first, last), k)
     unproven = _settle_all(everyone, chosen, proxies, candidates, indices, similarities)

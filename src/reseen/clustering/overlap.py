@@ -139,11 +139,9 @@ def _overlapping(
                     seen += 1
                 shared[other] += min(weight, list_data[entry])
                 entry += 1
-        if used + seen > len(others):
-            size = max(2 * len(others), used + seen)
-            more_others, more_distances = np.empty(size, dtype=np.int32), np.empty(size, dtype=np.float32)
-            more_others[:used], more_distances[:used] = others[:used], distances[:used]
-            others, distances = more_others, more_distances
+        while used + seen > len(others):
+            others = np.concatenate((others, np.empty_like(others)))
+            distances = np.concatenate((distances, np.empty_like(distances)))
         for slot in range(pointers[row], pointers[row + 1]):
             mine[indices[slot]] = data[slot]
         begin = used
@@ -154,9 +152,8 @@ def _overlapping(
             if overlap + max(left_out[row], left_out[other]) < needed:
                 continue
             if not whole:
-                overlap = 0.0
-                for slot in range(pointers[other], pointers[other + 1]):
-                    overlap += min(mine[indices[slot]], data[slot])
+                own = slice(pointers[other], pointers[other + 1])
+                overlap = _overlap(mine, indices[own], data[own])
             distance = np.float32(1 - overlap / (2 - overlap))
             if distance < 1 and distance <= limit:
                 others[used] = other
@@ -169,6 +166,15 @@ def _overlapping(
         distances[begin:used] = distances[begin:used][order]
         found[row - start + 1] = used
     return found, others[:used].copy(), distances[:used].copy()
+
+
+@compiled
+def _overlap(mine: Floats, indices: Indices, data: Floats) -> float:
+    """Overlap of a row that is spread out with another one."""
+    total = 0.0
+    for slot in range(len(indices)):
+        total += min(mine[indices[slot]], data[slot])
+    return total
 
 
 @compiled

@@ -28,7 +28,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from reseen.models.precision import resolve_precision
+from reseen.device import resolve_precision
 
 UNIT_ROUNDOFF = 2.0**-24  # float32
 HALF_ROUNDOFF = 2.0**-9  # bfloat16

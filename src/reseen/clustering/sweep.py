@@ -20,6 +20,8 @@ FREE_SHARE = (
     8  # part of an accelerator's free memory that one product may take; sorting takes several times that
 )
 
+UNKNOWN_FREE = 1 << 32  # bytes taken to be free where the device does not say
+
 
 def among_themselves(rows: Tensor, width: int) -> Candidates:
     """For each of the rows ``[M, d]`` the ``width`` largest products with all of them, on the CPU.
@@ -55,7 +57,8 @@ def among_all(some: Tensor, everyone: Tensor, width: int, dtype: torch.dtype | N
 def on_device(some: Tensor, everyone: Tensor, width: int, memory: int | None = None) -> Candidates:
     """The same where the tensors are, in pieces of ``memory`` bytes; None takes a share of what is free."""
     if memory is None:
-        memory = torch.cuda.mem_get_info(everyone.device)[0] // FREE_SHARE
+        free = torch.cuda.mem_get_info(everyone.device)[0] if everyone.is_cuda else UNKNOWN_FREE
+        memory = free // FREE_SHARE
     columns = max(width, memory // (4 * min(SIDE, max(1, len(some)))))
     best = []
     for part in torch.split(some, SIDE):

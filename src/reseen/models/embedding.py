@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from reseen.data.loaders import clean_batches
+from reseen.device import autocast, resolve_device, resolve_precision
 from reseen.models.encoders import Encoder
-from reseen.models.precision import autocast, resolve_device, resolve_precision
 from reseen.records import Crop
 
 
@@ -36,7 +36,8 @@ def embed(
     features = torch.empty(len(crops), encoder.dim)
     done = 0
     with evaluation_mode(encoder), torch.inference_mode():
-        for rows, images in clean_batches(crops, transform, batch_size=batch_size, workers=workers):
+        pin = device.type == "cuda"
+        for rows, images in clean_batches(crops, transform, batch_size=batch_size, workers=workers, pin=pin):
             images = images.to(device, non_blocking=True, memory_format=torch.channels_last)
             with autocast(device, precision):
                 features[rows] = encoder(images).features.float().cpu()

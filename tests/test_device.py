@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from reseen import device
+from reseen.device import autocast, resolve_device, resolve_precision
 from reseen.errors import ReseenError
-from reseen.models import precision
-from reseen.models.precision import autocast, resolve_device, resolve_precision
 
 CPU = torch.device("cpu")
 CUDA = torch.device("cuda")
@@ -72,4 +72,4 @@ def test_autocast_sets_the_dtype_of_products():
         assert (x @ x).dtype == torch.bfloat16
     with autocast(CPU, "none"):
         assert (x @ x).dtype == torch.float32
-    assert precision._DTYPES.keys() == {"bf16", "fp16", "none"}
+    assert device._DTYPES.keys() == {"bf16", "fp16", "none"}
