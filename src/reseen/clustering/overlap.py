@@ -45,7 +45,7 @@ def distances_of_pairs(weights: Csr, columns: int, limit: float, ends: Pointers 
     if ends is None:
         ends = np.full(count, count, dtype=np.int64)
     kernel = partial(
-        _overlapping, *weights, *by_row, *lists, left_out, whole, ends, needed, np.float32(limit), columns
+        _overlapping, weights, by_row, lists, left_out, whole, ends, needed, np.float32(limit), columns
     )
     triangle = join(over_rows(kernel, count))
     return csr_array(_mirror(*triangle)[::-1], shape=(count, count))
@@ -96,15 +96,9 @@ def _leave_out(
 
 @compiled
 def _overlapping(
-    pointers: Pointers,
-    indices: Indices,
-    data: Floats,
-    kept_pointers: Pointers,
-    kept_indices: Indices,
-    kept_data: Floats,
-    list_pointers: Pointers,
-    list_rows: Indices,
-    list_data: Floats,
+    weights: Csr,
+    by_row: Csr,
+    lists: Csr,
     left_out: NDArray[np.float64],
     whole: bool,
     ends: Pointers,
@@ -115,6 +109,9 @@ def _overlapping(
     stop: int,
 ) -> Csr:
     """Pairs row < other < ends[row] for a share of the rows: the triangle above the diagonal, columns sorted."""
+    pointers, indices, data = weights
+    kept_pointers, kept_indices, kept_data = by_row
+    list_pointers, list_rows, list_data = lists
     count = len(pointers) - 1
     found = np.zeros(stop - start + 1, dtype=np.int64)
     others = np.empty(max(64, (stop - start) * 16), dtype=np.int32)
