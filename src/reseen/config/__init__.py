@@ -1,0 +1,39 @@
+"""Typed, frozen configuration, and the recipes that differ from its defaults."""
+
+from reseen.config.resolve import (
+    RECIPES,
+    SECTIONS,
+    differences,
+    fingerprint,
+    from_yaml,
+    recipe_names,
+    resolve,
+    to_yaml,
+    unknown,
+)
+from reseen.config.sections import (
+    ClusterConfig,
+    Config,
+    DataConfig,
+    LossConfig,
+    ModelConfig,
+    TrainConfig,
+)
+
+__all__ = [
+    "RECIPES",
+    "SECTIONS",
+    "ClusterConfig",
+    "Config",
+    "DataConfig",
+    "LossConfig",
+    "ModelConfig",
+    "TrainConfig",
+    "differences",
+    "fingerprint",
+    "from_yaml",
+    "recipe_names",
+    "resolve",
+    "to_yaml",
+    "unknown",
+]

@@ -1,0 +1,181 @@
+"""Recipes, files and settings to one :class:`Config`, and back to YAML.
+
+A recipe is a YAML file in ``recipes/`` that holds only what differs from the defaults.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from reseen.config.sections import Config
+from reseen.errors import ReseenError
+
+RECIPES = Path(__file__).parent.parent / "recipes"
+
+SECTIONS: dict[str, Any] = {
+    f.name: f.default_factory for f in dataclasses.fields(Config) if isinstance(f.default_factory, type)
+}
+
+
+def resolve(
+    recipe: str | Path | None = None, file: str | Path | None = None, settings: Sequence[str] = ()
+) -> Config:
+    """Defaults, then the recipe, then a YAML file of differences, then ``key=value`` settings.
+
+    ``recipe`` is a name of :func:`recipe_names` or the path of a YAML file; without it the file's line
+    ``recipe:`` counts, and without that ``cacl``. Values are written as in YAML and typed by the field they
+    go to, so ``off`` is a word where a word is expected. Raises :class:`ReseenError` for an unknown key or
+    recipe (the nearest name is suggested), for a value of the wrong type and for one out of range.
+    """
+    from_file = _read(Path(file)) if file is not None else {}
+    named = from_file.pop("recipe", None)
+    if recipe is not None and named is not None and str(recipe) != named:
+        raise ReseenError(f"{file} says recipe: {named}; drop that line, or --recipe {recipe}")
+    name = str(recipe if recipe is not None else named if named is not None else "cacl")
+    from_recipe = _read(_recipe_path(name))
+    if "recipe" in from_recipe:
+        raise ReseenError(f"{name} names a recipe itself: use it as --config {name}")
+    values = from_recipe | from_file
+    for setting in settings:
+        key, found, text = setting.partition("=")
+        if not found:
+            raise ReseenError(f"--set {setting}: write it as key=value, for instance cluster.eps=0.5")
+        if key.strip() == "recipe":
+            raise ReseenError("--set recipe=... is too late: name it with --recipe")
+        values |= _flatten({key.strip(): _parse_yaml(text, f"--set {setting}")}, "--set")
+    return _build(values | {"recipe": name})
+
+
+def recipe_names() -> tuple[str, ...]:
+    """Names of the recipes that come with reseen, sorted."""
+    return tuple(sorted(path.stem for path in RECIPES.glob("*.yaml")))
+
+
+def to_yaml(config: Config) -> str:
+    """The whole configuration as YAML; :func:`from_yaml` gives back an equal one."""
+    return str(yaml.safe_dump(dataclasses.asdict(config), sort_keys=False))
+
+
+def from_yaml(text: str) -> Config:
+    """Inverse of :func:`to_yaml`. A missing key has its default, an unknown one raises ReseenError."""
+    return _build(_flatten(_parse_yaml(text, "configuration"), "configuration"))
+
+
+def differences(first: Config, second: Config) -> list[str]:
+    """Keys (``cluster.eps``) whose values differ, in the order of the dataclasses; not the recipe's name."""
+    one, two = _values(first), _values(second)
+    return [key for key in one if key != "recipe" and one[key] != two[key]]
+
+
+def fingerprint(config: Config) -> str:
+    """SHA-256 in hexadecimal of every value but the recipe's name: equal where ``differences`` is empty."""
+    same = from_yaml(to_yaml(config))  # 0 given for 0.0 becomes 0.0
+    values = {key: value for key, value in _values(same).items() if key != "recipe"}
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def unknown(what: str, name: str, known: Iterable[str]) -> ReseenError:
+    """The error for a name that does not exist, with the nearest one that does (or all of them)."""
+    names = sorted(known)
+    last = {other.rpartition(".")[2]: other for other in names}  # right word, wrong section: lr -> train.lr
+    near = difflib.get_close_matches(name, names, n=1) or [
+        last[word] for word in difflib.get_close_matches(name.rpartition(".")[2], last, n=1)
+    ]
+    if len(names) > 25:
+        names = sorted({name.partition(".")[0] for name in names})
+    hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(names)}"
+    return ReseenError(f"unknown {what} {name!r}; {hint}")
+
+
+def _recipe_path(name: str) -> Path:
+    if name in recipe_names():
+        return RECIPES / f"{name}.yaml"
+    if name.endswith((".yaml", ".yml")):
+        return Path(name)
+    raise unknown("recipe", name, recipe_names())
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise ReseenError(f"cannot read the configuration {path}: {why}") from error
+    return _flatten(_parse_yaml(text, str(path)), str(path))
+
+
+def _parse_yaml(text: str, where: str) -> Any:
+    """YAML with every scalar left as text: the fields give the types (``off`` may be a word)."""
+    try:
+        return yaml.load(text, Loader=yaml.BaseLoader)  # only dict, list, str
+    except yaml.YAMLError as error:
+        raise ReseenError(f"{where} is not valid YAML: {' '.join(str(error).split())}") from error
+
+
+def _values(config: Config) -> dict[str, Any]:
+    """Key with dots -> value, in the order of the dataclasses."""
+    flat: dict[str, Any] = {}
+    for name, value in dataclasses.asdict(config).items():
+        flat |= {f"{name}.{key}": v for key, v in value.items()} if name in SECTIONS else {name: value}
+    return flat
+
+
+def _flatten(tree: Any, where: str) -> dict[str, Any]:
+    """Nested sections, or keys with dots, to one level. Every key must exist."""
+    if tree is None or tree == "":  # an empty file
+        return {}
+    if not isinstance(tree, Mapping):
+        raise ReseenError(f"{where}: expected lines of the form key: value")
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        if name not in SECTIONS:
+            flat[str(name)] = value
+        elif isinstance(value, Mapping):
+            flat |= {f"{name}.{key}": item for key, item in value.items()}
+        elif value:
+            raise ReseenError(f"{where}: {name} is a section; write for instance {name}.KEY={value}")
+    known = _values(Config())
+    for key in flat:
+        if key not in known:
+            raise ReseenError(f"{where}: {unknown('key', key, known)}")
+    return flat
+
+
+def _build(values: Mapping[str, Any]) -> Config:
+    """Type every value by its field (jsonargparse), then let the dataclasses check the ranges."""
+    from jsonargparse import ArgumentError, ArgumentParser  # a quarter second: not for `reseen --help`
+
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(Config)
+    tree: dict[str, Any] = {}
+    for key, value in values.items():
+        if value in ("", None):
+            raise _expected(key, value)
+        section, _, name = key.rpartition(".")
+        (tree.setdefault(section, {}) if section else tree)[name] = value
+    try:
+        parsed = parser.parse_object(tree).as_dict()
+    except ArgumentError as error:
+        guilty = re.search(r'"([\w.]+)"', str(error))
+        if guilty is None or guilty[1] not in values:
+            raise ReseenError(f"configuration: {' '.join(str(error).split())}") from error
+        raise _expected(guilty[1], values[guilty[1]]) from error
+    return Config(**{name: SECTIONS[name](**v) if name in SECTIONS else v for name, v in parsed.items()})
+
+
+def _expected(key: str, value: Any) -> ReseenError:
+    section, _, name = key.rpartition(".")
+    kind = next(f.type for f in dataclasses.fields(SECTIONS.get(section, Config)) if f.name == name)
+    text = str(getattr(kind, "__name__", kind)) if isinstance(kind, type) else str(kind)
+    words = re.findall(r"""['"]([^'"]+)['"]""", text)  # of a Literal
+    wanted = f"one of {', '.join(words)}" if words else text.replace("tuple[float, ...]", "[0.5, 0.75]")
+    return ReseenError(f"{key} is {repr(value) if value else 'empty'}: expected {wanted}")
