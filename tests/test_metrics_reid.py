@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -202,3 +203,51 @@ def test_what_does_not_fit_is_named() -> None:
         reid_scores(eye * np.nan, eye, [1, 2, 3], [1, 2, 3], [0, 0, 0], [1, 1, 1])
     with pytest.raises(ReseenError, match="NaN"):
         reid_scores_from_distances([[np.nan]], [1], [1], [0], [1])
+
+
+@pytest.mark.parametrize("which", ["no oneDNN", "bf16 allowed"])
+def test_the_library_of_the_product_changes_nothing(monkeypatch: pytest.MonkeyPatch, which: str) -> None:
+    rng = np.random.default_rng(5)
+    pool = unit_rows(rng, 400, 48)
+    query, gallery = pool[rng.integers(0, 400, 50)], pool[rng.integers(0, 400, 900)]
+    labels = (
+        rng.integers(1, 9, 50),
+        rng.integers(-1, 9, 900),
+        rng.integers(0, 3, 50),
+        rng.integers(0, 3, 900),
+    )
+    before = reid_scores(query, gallery, *labels)
+    calls: list[int] = []
+    matmul = np.matmul
+    monkeypatch.setattr(reid.np, "matmul", lambda *given: calls.append(1) or matmul(*given))
+    allowed = torch.get_float32_matmul_precision()
+    try:
+        if which == "no oneDNN":
+            monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+        else:
+            torch.set_float32_matmul_precision("medium")
+        after = reid_scores(query, gallery, *labels)
+    finally:
+        torch.set_float32_matmul_precision(allowed)
+    assert calls
+    np.testing.assert_array_equal(before.average_precision, after.average_precision)
+    assert before.cmc == after.cmc
+
+
+def test_read_only_features_are_fine_and_tiles_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(6)
+    query, gallery = unit_rows(rng, 30, 8), unit_rows(rng, 200, 8)
+    labels = (
+        rng.integers(1, 9, 30),
+        rng.integers(-1, 9, 200),
+        rng.integers(0, 3, 30),
+        rng.integers(0, 3, 200),
+    )
+    whole = reid_scores(query, gallery, *labels)
+    query.flags.writeable = gallery.flags.writeable = False
+    for columns in (1, 7, 64):
+        monkeypatch.setattr(reid, "COLUMNS", columns)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            tiled = reid_scores(query, gallery, *labels)
+        np.testing.assert_array_equal(tiled.average_precision, whole.average_precision)

@@ -34,7 +34,8 @@ def to_floats(values: Any, what: str, *, ndim: int = 2) -> Floats:
 def to_features(values: Any, what: str) -> Floats:
     """:func:`to_floats` that also refuses NaN and infinity, which would rank at random."""
     array = to_floats(values, what)
-    if not np.isfinite(array).all():
+    pieces = np.array_split(array, max(1, array.size >> 22))  # a mask of everything would take memory
+    if not all(np.isfinite(piece).all() for piece in pieces):
         raise ReseenError(f"{what} hold NaN or infinity: the model that made them has diverged")
     return array
 

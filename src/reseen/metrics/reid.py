@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from reseen.clustering.compiled import over_rows
@@ -22,8 +23,9 @@ from reseen.metrics.counting import Ranked, count_above, exact_values, ranked
 from reseen.records import JUNK, UNKNOWN_CAMERA, Labels
 
 BLOCK = 2**22  # entries of the query x gallery matrix that exist at a time: 16 MiB of float32
-COLUMNS = 2048  # gallery images of one matrix product: more are not faster
+COLUMNS = 1024  # gallery images of one matrix product: more are not faster
 UNIT_ROUNDOFF = 2.0**-24  # of float32
+EXACT = ("none", "ieee")  # what torch calls it when nobody has allowed float32 products in fewer bits
 
 
 @dataclass(frozen=True)
@@ -202,14 +204,29 @@ def _rank_by_features(queries: Floats, gallery: Floats, protocol: _Protocol) -> 
         rows = kept[same.positions]
         over_rows(partial(exact_values, part, gallery, same.pointers, rows, values), len(part))
         above = np.zeros(len(values), dtype=np.int64)
-        single = part.astype(np.float32, copy=False)
+        single = np.require(part, np.float32, ["C", "W"])
         for left in range(0, len(kept), COLUMNS):
             columns = kept[left : left + COLUMNS]
-            tile = np.matmul(single, gallery[columns].astype(np.float32, copy=False).T)
+            tile = _products(single, gallery[columns].astype(np.float32, copy=False))
             marks = (same.pointers, same.positions - left, same.correct, values, above)
             exact = (margins[top : top + size], part, gallery, columns)
             over_rows(partial(count_above, tile, *marks, *exact), len(part))
         yield ranked(same.pointers, same.positions, same.correct, values, above)
+
+
+def _products(rows: Floats, columns: Floats) -> Floats:
+    """Inner products ``[R, C]`` of float32 rows.
+
+    By oneDNN where torch has it: the product behind compiled linear layers has 1.8 times the rate of OpenBLAS and 2.2
+    times that of MKL on AMD's Zen 5, and torch uses it for float32 nowhere else. All of them differ in rounding only.
+    """
+    onednn: Any = torch.backends.mkldnn
+    linear: Any = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
+    if linear is None or not onednn.is_available() or onednn.matmul.fp32_precision not in EXACT:
+        products: Floats = np.matmul(rows, columns.T)
+    else:
+        products = linear(torch.from_numpy(rows), torch.from_numpy(columns), None, "none", [], "").numpy()
+    return products
 
 
 def _lengths(rows: Floats) -> Floats:
