@@ -178,9 +178,8 @@ def child(command: list[Any], threads: int) -> Record:
     words = [str(word) for word in command]
     done = subprocess.run(words, env=environment(threads), stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
-        raise SystemExit(
-            f"stopped: {' '.join(words)} failed (a peer's python needs torch, scikit-learn, faiss-cpu)"
-        )
+        hint = "" if words[0] == sys.executable else "; this python needs torch, scikit-learn and faiss-cpu"
+        raise SystemExit(f"stopped: {' '.join(words)} failed{hint}")
     whole = {"whole_cpu": children() - before, "whole_wall": time.perf_counter() - started}
     return {**json.loads(done.stdout.splitlines()[-1]), **whole}
 

@@ -197,6 +197,7 @@ def test_comparison_notices_other_labels_distances_and_lists(parts, clustered):
     off = compare(labels, distances_data=saved["distances_data"] + np.float32(1e-4))
     assert off["max_difference"] == pytest.approx(1e-4, rel=0.01)
     assert off["pairs_over_1e-6"] >= right["pairs"][0]
+    assert (right["not_0_to_itself"], off["not_0_to_itself"]) == (0, 150)
     fewer = compare(labels, **without_a_pair(saved))
     assert fewer["pairs"][0] - fewer["pairs"][1] == 1
     assert fewer["max_difference"] > 0.4  # a pair that one side has not is as far as can be

@@ -55,31 +55,37 @@ def matrix(saved: Any, count: int, name: str) -> csr_array:
 
 
 def compare(graph: Any, peer_labels: list[Any], theirs: csr_array) -> dict[str, Any]:
-    """Labels, and distances of all ordered pairs that either side has within eps."""
+    """Labels, and distances of all ordered pairs of two rows that either side has within eps.
+
+    A row's distance to itself is counted apart: the peers' is not 0 for rows that are in nobody's list.
+    """
     ours = graph.distances(max(EPS) + WIDE)
-    limit = np.float32(max(EPS))
-    # 1 - d: a pair that is absent is farther than eps + WIDE, and any stored one is not 0 here
-    mine, other = (
-        csr_array((1 - side.data, side.indices, side.indptr), shape=side.shape) for side in (ours, theirs)
-    )
-    within = closer(ours, limit) + closer(theirs, limit)
-    within.data[:] = 1
-    gaps = np.abs((mine - other).multiply(within).tocsr().data)
+    # a pair that one side has not is farther than eps + WIDE there, and counts as 1
+    (one, mine), (two, other) = (off_diagonal(side) for side in (ours, theirs))
+    pairs, place = np.unique(np.concatenate([one, two]), return_inverse=True)
+    values = np.ones((2, len(pairs)), dtype=np.float32)
+    values[0, place[: len(one)]] = mine
+    values[1, place[len(one) :]] = other
+    within = values <= np.float32(max(EPS))
+    gaps = np.abs(values[0] - values[1])[within.any(axis=0)]
     return {
         "labels": [
-            same(dbscan(graph.distances(eps), eps=eps, min_samples=MIN_SAMPLES), one)
-            for eps, one in zip(EPS, peer_labels, strict=True)
+            same(dbscan(graph.distances(eps), eps=eps, min_samples=MIN_SAMPLES), labels)
+            for eps, labels in zip(EPS, peer_labels, strict=True)
         ],
-        "pairs": [int((side.data <= limit).sum()) - side.shape[0] for side in (ours, theirs)],
+        "pairs": within.sum(axis=1).tolist(),
         "max_difference": float(gaps.max(initial=0.0)),
         "pairs_over_1e-6": int((gaps > 1e-6).sum()),
+        "not_0_to_itself": int((theirs.diagonal() > 1e-6).sum()),
     }
 
 
-def closer(distances: csr_array, limit: np.float32) -> csr_array:
+def off_diagonal(distances: csr_array) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Pairs as row * N + column, ascending, and their distances."""
     entries = distances.tocoo()
-    kept = entries.data <= limit
-    return csr_array((np.ones(kept.sum()), (entries.row[kept], entries.col[kept])), shape=distances.shape)
+    apart = entries.row != entries.col
+    pairs = entries.row[apart].astype(np.int64) * distances.shape[0] + entries.col[apart]
+    return pairs, entries.data[apart]
 
 
 def same(one: NDArray[np.int64], other: NDArray[np.int64]) -> bool:

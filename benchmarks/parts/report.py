@@ -135,8 +135,9 @@ def equality_table(by_case: dict[Case, list[Record]]) -> str:
     lines = [
         "| features | peer | mAP | clusters at .60, .58 | same labels, end to end | same labels, equal lists "
         "| pairs within .60, ours / peer | max difference, end to end | max difference, equal lists "
-        "| rows with other neighbours | similarity gap there, at most |",
-        "|" + " --- |" * 11,
+        "| rows with other neighbours | similarity gap there, at most "
+        "| rows not at 0 from themselves, peer |",
+        "|" + " --- |" * 12,
     ]
     for case, records in by_case.items():
         first = only(records, "first")
@@ -148,7 +149,8 @@ def equality_table(by_case: dict[Case, list[Record]]) -> str:
             f"| {name_of(case)} | {'' if e['map'] is None else format(e['map'], '.2f')} "
             f"| {' and '.join(map(str, e['clusters']))} | {yes(whole['labels'])} | {yes(fed['labels'])} "
             f"| {whole['pairs'][0]:,} / {whole['pairs'][1]:,} | {whole['max_difference']:.1e} "
-            f"| {fed['max_difference']:.1e} | {other['count']} | {other['widest_gap']:.1e} |"
+            f"| {fed['max_difference']:.1e} | {other['count']} | {other['widest_gap']:.1e} "
+            f"| {fed['not_0_to_itself']} |"
         )
     return "\n".join(lines) if len(lines) > 2 else ""
 
