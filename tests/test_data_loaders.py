@@ -71,6 +71,11 @@ def test_ranks_share_the_batch_of_one_process(crops: tuple[Crop, ...]) -> None:
         assert torch.equal(torch.cat(seconds), batch.second)
 
 
+def test_later_batches_alone_are_what_they_are_after_the_first(crops: tuple[Crop, ...]) -> None:
+    rest = train_batches(crops, BATCHES[1:], SMALL, seed=1, epoch=2, position=len(BATCHES[0]))
+    assert same(list(rest), load(crops)[1:])
+
+
 def test_every_view_is_the_transform_under_its_seed(crops: tuple[Crop, ...]) -> None:
     """The oracle: one image, one seed, one transform, position by position."""
     config = replace(SMALL, zoom=0.1)

@@ -38,7 +38,14 @@ class TrainBatch:
             layout = torch.channels_last if channels_last else torch.contiguous_format
             return None if images is None else images.to(device, non_blocking=True, memory_format=layout)
 
-        return TrainBatch(self.rows.to(device), move(self.first), move(self.second))
+        return TrainBatch(self.rows.to(device, non_blocking=True), move(self.first), move(self.second))
+
+    def pin_memory(self) -> TrainBatch:
+        """The batch in page-locked memory, from which an accelerator copies while the host goes on."""
+        first, second = (
+            None if images is None else images.pin_memory() for images in (self.first, self.second)
+        )
+        return TrainBatch(self.rows.pin_memory(), first, second)
 
 
 def train_batches(
@@ -52,6 +59,8 @@ def train_batches(
     workers: int = 0,
     rank: int = 0,
     ranks: int = 1,
+    position: int = 0,
+    pin: bool = False,
 ) -> Iterator[TrainBatch]:
     """Decode and augment the crops of each batch. Both views of an image come from one decoded image.
 
@@ -63,6 +72,8 @@ def train_batches(
         views: ``"first"`` (T) and ``"second"`` (T', then ``config.second_view``), or one of them.
         workers: loader processes; 0 loads in this one, -1 decides by the machine.
         rank, ranks: yield only this rank's contiguous share of each batch, augmented as in the whole.
+        position: of the first row in the epoch, where ``batches`` are not the epoch's first.
+        pin: page-locked memory, for an accelerator; where loader processes load.
 
     Raises:
         ReseenError: an image cannot be read (its name and why), or a loader process died.
@@ -70,7 +81,7 @@ def train_batches(
     chosen = tuple(
         training_transform(config, second=view == "second") if view in views else None for view in VIEWS
     )
-    keys, position = [], 0
+    keys = []
     for batch in batches:
         rows = np.asarray(batch, dtype=np.int64)
         low, high = rank * len(rows) // ranks, (rank + 1) * len(rows) // ranks
@@ -78,11 +89,11 @@ def train_batches(
         position += len(rows)
     shared_size = (config.height, config.width) if config.zoom == 0 else None
     make = partial(_train_batch, tuple(crops), chosen, shared_size, (seed, epoch))
-    yield from _load(make, keys, workers)
+    yield from _load(make, keys, workers, pin)
 
 
 def clean_batches(
-    crops: Sequence[Crop], transform: Transform, *, batch_size: int, workers: int = 0
+    crops: Sequence[Crop], transform: Transform, *, batch_size: int, workers: int = 0, pin: bool = False
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Every crop once, in order: rows int64 ``[N]`` and images ``[N, 3, h, w]``; the last may be smaller.
 
@@ -91,7 +102,7 @@ def clean_batches(
     """
     rows = np.arange(len(crops), dtype=np.int64)
     keys = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
-    yield from _load(partial(_clean_batch, tuple(crops), transform), keys, workers)
+    yield from _load(partial(_clean_batch, tuple(crops), transform), keys, workers, pin)
 
 
 def resolve_workers(workers: int) -> int:
@@ -169,8 +180,8 @@ class _Batches(Dataset[Any]):
             return _Failure(str(error))
 
 
-def _load(make: Any, keys: Sequence[Any], workers: int) -> Iterator[Any]:
-    """``make(key)`` for each key in order, ahead of time in ``workers`` processes."""
+def _load(make: Any, keys: Sequence[Any], workers: int, pin: bool) -> Iterator[Any]:
+    """``make(key)`` for each key in order, ahead of time in ``workers`` processes and then pinned if asked."""
     workers = min(resolve_workers(workers), len(keys))
     if workers == 0:
         yield from map(make, keys)
@@ -180,6 +191,7 @@ def _load(make: Any, keys: Sequence[Any], workers: int) -> Iterator[Any]:
         batch_size=None,
         num_workers=workers,
         collate_fn=_unchanged,
+        pin_memory=pin,
         generator=torch.Generator(),  # else the loader draws from the caller's
     )
     try:

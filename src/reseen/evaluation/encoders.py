@@ -31,10 +31,18 @@ def embed_crops(
     config: Config,
     *,
     grey: bool = False,
+    device: torch.device | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Tensor:
-    """Features ``[M, D]`` of clean images in the size, precision and on the device that ``config`` names."""
-    device, precision = _available(config)
+    """Features ``[M, D]``, on the CPU, of clean images in the size and precision that ``config`` names.
+
+    Args:
+        device: where to compute; None is the device that ``config`` names.
+    """
+    if device is None:
+        device, precision = _available(config)
+    else:
+        precision = resolve_precision(device, config.train.precision)
     return embed(
         encoder,
         crops,

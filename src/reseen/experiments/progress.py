@@ -21,10 +21,10 @@ LOG_SECONDS = 30.0  # between lines about one stage when nobody watches a termin
 
 
 class Progress:
-    """Bars while it is entered; ``say`` prints a line above them."""
+    """Bars while it is entered; ``say`` prints a line above them. ``quiet``: neither."""
 
-    def __init__(self) -> None:
-        self.console = Console(soft_wrap=True, highlight=False)
+    def __init__(self, *, quiet: bool = False) -> None:
+        self.console = Console(soft_wrap=True, highlight=False, quiet=quiet)
         self._bars = Bars(
             TextColumn("{task.description}"),
             BarColumn(bar_width=30),

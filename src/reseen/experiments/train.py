@@ -11,14 +11,15 @@ from typing import Any
 from reseen.config import Config, from_yaml, resolve
 from reseen.data import open_data
 from reseen.errors import ReseenError
-from reseen.evaluation import as_record, evaluate_encoder, sees_grey
+from reseen.evaluation import as_record, evaluate_features, sees_grey
 from reseen.experiments.progress import Progress
 from reseen.experiments.run_report import report
 from reseen.experiments.usable import usable
 from reseen.methods import get_method
+from reseen.methods.common import embed_clean
 from reseen.metrics import clustering_scores
 from reseen.records import UNKNOWN_CAMERA, ReidData
-from reseen.training import Method, Run, deployed_name, fit
+from reseen.training import ALONE, Method, Ranks, Run, deployed_name, fit, join
 
 NAMES = ("cacl", "cscl", "spcl", "cluster-contrast")  # each is also the name of its recipe
 
@@ -36,19 +37,30 @@ def train(
     settings: list[str] | None = None,
 ) -> Path:
     """Train, evaluate where the data has a test split, and write the report. Returns the run folder."""
-    images = open_data(data, camera_pattern=camera_pattern)
-    folder = run or Path("runs") / f"{Path(recipe or method).stem}-{images.name.lower()}"
-    resolved = _configuration(method, folder, resume, recipe, config, settings or [])
-    with Progress() as progress:
-        images = usable(images, max_bad_share=resolved.data.max_bad_share, progress=progress)
-    stored = _stored_weights(folder) if resume else None
-    train_run(resolved, images, folder, resume=resume, weights=weights or stored or "imagenet")
-    report(folder, images=images)
+    with join() as ranks:
+        images = open_data(data, camera_pattern=camera_pattern)
+        folder = run or Path("runs") / f"{Path(recipe or method).stem}-{images.name.lower()}"
+        resolved = _configuration(method, folder, resume, recipe, config, settings or [])
+        with Progress(quiet=not ranks.first) as progress:
+            bad = resolved.data.max_bad_share
+            images = usable(images, max_bad_share=bad, progress=progress, ranks=ranks)
+        start = weights or (_stored_weights(folder) if resume else None) or "imagenet"
+        train_run(resolved, images, folder, resume=resume, weights=start, ranks=ranks)
+        if ranks.first:
+            report(folder, images=images)
     return folder
 
 
-def train_run(config: Config, images: ReidData, folder: Path, *, resume: bool, weights: str | Path) -> Run:
-    """One run on data that is already read and :func:`usable`.
+def train_run(
+    config: Config,
+    images: ReidData,
+    folder: Path,
+    *,
+    resume: bool,
+    weights: str | Path,
+    ranks: Ranks = ALONE,
+) -> Run:
+    """One run on data that is already read and :func:`usable`, in each of the processes ``ranks``.
 
     Raises:
         ReseenError: too few images, or see :func:`reseen.training.fit`.
@@ -62,7 +74,7 @@ def train_run(config: Config, images: ReidData, folder: Path, *, resume: bool, w
             "lower cluster.k1 and cluster.k2 (--set), or give more images"
         )
     cameras = {crop.camera for crop in images.train}
-    with Progress() as progress:
+    with Progress(quiet=not ranks.first) as progress:
         if len(cameras) == 1 and cameras != {UNKNOWN_CAMERA}:
             progress.say("all images are of one camera: nothing here teaches or tests other cameras")
         return fit(
@@ -76,11 +88,15 @@ def train_run(config: Config, images: ReidData, folder: Path, *, resume: bool, w
             watch=lambda state, method: watch(state, method, images),
             step=progress.step,
             say=progress.say,
+            ranks=ranks,
         )
 
 
 def watch(run: Run, method: Method, images: ReidData) -> dict[str, Any]:
-    """Diagnostics after an epoch. Identities are read here and nowhere earlier; nothing flows back."""
+    """Diagnostics after an epoch. Identities are read here and nowhere earlier; nothing flows back.
+
+    Several processes share the embedding; only the first scores.
+    """
     record: dict[str, Any] = {}
     identities = images.train_identities
     if identities is not None and run.config.cluster.enabled:
@@ -91,7 +107,13 @@ def watch(run: Run, method: Method, images: ReidData) -> dict[str, Any]:
     if images.query and images.gallery and (last or (every and run.epoch % every == 0)):
         encoder = method.deployed(run.networks)
         grey = sees_grey(run.config, deployed_name(run, method))
-        scores = evaluate_encoder(encoder, images, run.config, grey=grey, step=run.step)
+        query, gallery = (
+            embed_clean(run, encoder, part.crops, grey=grey, stage=f"embed {name}").cpu()
+            for name, part in (("query", images.query), ("gallery", images.gallery))
+        )
+        if not run.ranks.first:
+            return record
+        scores = evaluate_features(query, gallery, images.query, images.gallery)
         if scores.valid_queries:  # with one camera there is nothing to find across cameras
             record["test"] = as_record(scores)
     return record

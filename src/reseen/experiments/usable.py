@@ -9,12 +9,15 @@ import numpy as np
 from reseen.data import scan_images
 from reseen.experiments.progress import Progress
 from reseen.records import Crop, LabelledCrops, Labels, ReidData
+from reseen.training import ALONE, Ranks
 
 NAMED = 20  # skipped files that are named; beyond that they are counted
 
 
-def usable(images: ReidData, *, max_bad_share: float, progress: Progress) -> ReidData:
+def usable(images: ReidData, *, max_bad_share: float, progress: Progress, ranks: Ranks = ALONE) -> ReidData:
     """``images`` without the files that cannot be read, in every split; a split without images stays as it is.
+
+    Of several processes the first looks, and knows why; the others leave out what it left out.
 
     Raises:
         ReseenError: more than ``max_bad_share`` of a split is unreadable.
@@ -24,11 +27,16 @@ def usable(images: ReidData, *, max_bad_share: float, progress: Progress) -> Rei
     def scan(crops: tuple[Crop, ...], name: str) -> tuple[tuple[Crop, ...], Labels]:
         if not crops:  # a benchmark of which only the test part is there
             return crops, np.empty(0, dtype=np.int64)
-        good, kept, problems = scan_images(
-            crops, max_bad_share=max_bad_share, progress=progress.counter(f"check {name}")
-        )
-        skipped.extend(problems)
-        return good, kept
+
+        def look() -> Labels:
+            _, kept, problems = scan_images(
+                crops, max_bad_share=max_bad_share, progress=progress.counter(f"check {name}")
+            )
+            skipped.extend(problems)
+            return kept
+
+        kept = ranks.from_first(look)
+        return tuple(crops[row] for row in kept), kept
 
     def scan_labelled(part: LabelledCrops | None, name: str) -> LabelledCrops | None:
         if part is None:

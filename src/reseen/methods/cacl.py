@@ -86,7 +86,7 @@ def assign(run: Run, features: Tensor, cameras: Labels) -> PseudoLabels:
     """Algorithm 1, line 5. Without clustering (Table 7, first row) nobody gets a label."""
     if not run.config.cluster.enabled:
         return PseudoLabels(np.full(len(features), OUTLIER, dtype=np.int64))
-    return pseudo_labels(features, cameras, run.config.cluster)
+    return pseudo_labels(features, cameras, run.config.cluster, run.ranks)
 
 
 def remember(run: Run, features: Tensor, pseudo: PseudoLabels) -> None:

@@ -26,7 +26,7 @@ def embed(run: Run, crops: tuple[Crop, ...]) -> Tensor:
 
 
 def assign(run: Run, features: Tensor, cameras: Labels) -> PseudoLabels:
-    return pseudo_labels(features, cameras, run.config.cluster)
+    return pseudo_labels(features, cameras, run.config.cluster, run.ranks)
 
 
 def remember(run: Run, features: Tensor, pseudo: PseudoLabels) -> None:

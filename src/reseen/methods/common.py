@@ -9,18 +9,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from reseen.clustering import dbscan, jaccard_graph, refine, refine_official
+from reseen.clustering import dbscan, jaccard_graph, nearest_neighbours, refine, refine_official
 from reseen.config import ClusterConfig, Config
 from reseen.data import train_batches
 from reseen.evaluation import embed_crops
+from reseen.evaluation.encoders import BATCH as EMBED_BATCH
 from reseen.losses import cluster_loss
 from reseen.memory import cluster_means, momentum_update
 from reseen.models import Encoder
 from reseen.records import Crop, Labels, PseudoLabels
+from reseen.training.ranks import ALONE, Ranks
 from reseen.training.run import Run
 
 AUGMENTED_SALT = 7919  # keeps the clustering views apart from the training views of the same epoch
-EMBED_BATCH = 128
 MIN_TO_STANDARDISE = 8  # images of a camera
 
 
@@ -40,52 +41,88 @@ def first_view(config: Config) -> tuple[str, ...]:
     return ("first",)
 
 
-def embed_clean(run: Run, encoder: Encoder, crops: tuple[Crop, ...], *, grey: bool = False) -> Tensor:
-    """Features ``[M, D]`` of the unaugmented images, evaluation mode, on the run's device."""
+def embed_clean(
+    run: Run, encoder: Encoder, crops: tuple[Crop, ...], *, grey: bool = False, stage: str = "embed"
+) -> Tensor:
+    """Features ``[M, D]`` of the unaugmented images, evaluation mode, on the run's device.
+
+    Several processes embed whole batches of one process, so they get the features of one process.
+    """
+    shares = run.ranks.shares(len(crops), EMBED_BATCH)
+    own = crops[shares[run.ranks.rank]]
     features = embed_crops(
-        encoder, crops, run.config, grey=grey, progress=lambda done: run.step("embed", done, len(crops), "")
+        encoder,
+        own,
+        run.config,
+        grey=grey,
+        device=run.device,
+        progress=lambda done: run.step(stage, done, len(own), ""),
     )
-    return features.to(run.device)
+    return run.ranks.gather_rows(features, [share.stop - share.start for share in shares]).to(run.device)
 
 
 @torch.no_grad()
 def embed_augmented(run: Run, encoder: Encoder, crops: tuple[Crop, ...], view: str) -> Tensor:
     """Features ``[M, D]`` of one fresh augmentation of every image (CACL, Algorithm 1, lines 3 and 4)."""
-    rows = np.array_split(np.arange(len(crops)), -(-len(crops) // EMBED_BATCH))
+    batches = np.array_split(np.arange(len(crops)), -(-len(crops) // EMBED_BATCH))
+    sizes = [sum(map(len, batches[share])) for share in run.ranks.shares(len(batches))]
+    own, before = sizes[run.ranks.rank], sum(sizes[: run.ranks.rank])
     encoder.eval()
-    features: list[Tensor] = []
+    features = [torch.empty(0, encoder.dim, device=run.device)]
     for batch in train_batches(
         crops,
-        rows,
+        batches[run.ranks.share(len(batches))],
         run.config.data,
         seed=run.config.seed + AUGMENTED_SALT,
         epoch=run.epoch,
         views=(view,),
         workers=run.config.data.workers,
+        position=before,
+        pin=run.device.type == "cuda",
     ):
         batch = batch.to(run.device, channels_last=run.config.train.channels_last)
         with run.autocast():
             features.append(encoder(getattr(batch, view)).features.float())
-        run.step("embed", sum(map(len, features)), len(crops), "")
-    return torch.cat(features)
+        run.step("embed", sum(map(len, features)), own, "")
+    return run.ranks.gather_rows(torch.cat(features), sizes)
 
 
-def pseudo_labels(features: Tensor, cameras: Labels, config: ClusterConfig) -> PseudoLabels:
+def pseudo_labels(
+    features: Tensor, cameras: Labels, config: ClusterConfig, ranks: Ranks = ALONE
+) -> PseudoLabels:
     """k-reciprocal Jaccard, DBSCAN, refinement by Eq. (1): features ``[M, D]`` to pseudo labels (CACL, Section 3.1)."""
     if config.camera_standardise:
         features = standardise_per_camera(features, cameras)
-    graph = jaccard_graph(features, k1=config.k1, k2=config.k2)
-    distances = graph.distances(config.eps)
-    labels = dbscan(distances, eps=config.eps, min_samples=config.min_samples)
-    if config.refine != "none":
+    neighbours = shared_neighbours(features, config.k1, ranks)
+
+    def cluster() -> Labels:
+        graph = jaccard_graph(features, k1=config.k1, k2=config.k2, neighbours=neighbours)
+        distances = graph.distances(config.eps)
+        labels = dbscan(distances, eps=config.eps, min_samples=config.min_samples)
+        if config.refine == "none":
+            return labels
         tight = dbscan(distances, eps=config.eps - config.tight_gap, min_samples=config.min_samples)
         within = graph.within(labels)
-        labels = (
-            refine(labels, tight, within, removed_to=config.removed_to)
-            if config.refine == "paper"
-            else refine_official(labels, tight, within)
-        )
-    return settle_outliers(PseudoLabels.of(labels), config)
+        if config.refine == "paper":
+            return refine(labels, tight, within, removed_to=config.removed_to)
+        return refine_official(labels, tight, within)
+
+    return settle_outliers(PseudoLabels.of(ranks.from_first(cluster)), config)
+
+
+def shared_neighbours(features: Tensor, k1: int, ranks: Ranks) -> tuple[Tensor, Tensor] | None:
+    """Neighbour lists of ``features`` ``[M, D]``, each process searching for its share of the rows.
+
+    Returns:
+        Indices and similarities ``[M, min(k1, M)]``; None for one process, which searches better by itself.
+    """
+    if ranks.alone:
+        return None
+    shares = ranks.shares(len(features))
+    sizes = [share.stop - share.start for share in shares]
+    lists = nearest_neighbours(features, k1, rows=shares[ranks.rank])
+    indices, similarities = (ranks.gather_rows(torch.from_numpy(part), sizes) for part in lists)
+    return indices, similarities
 
 
 def settle_outliers(pseudo: PseudoLabels, config: ClusterConfig) -> PseudoLabels:

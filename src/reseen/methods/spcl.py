@@ -21,6 +21,7 @@ from reseen.methods.common import (
     memory_centroids,
     only_encoder,
     settle_outliers,
+    shared_neighbours,
     standardise_per_camera,
     update_rows,
 )
@@ -46,16 +47,26 @@ def assign(run: Run, features: Tensor, cameras: Labels) -> PseudoLabels:
     c = run.config.cluster
     if c.camera_standardise:
         features = standardise_per_camera(features, cameras)
-    distances = jaccard_graph(features, k1=c.k1, k2=c.k2).distances(c.eps + c.tight_gap)
-    labels, loose, tight = (
-        dbscan(distances, eps=eps, min_samples=c.min_samples)
-        for eps in (c.eps, c.eps + c.tight_gap, c.eps - c.tight_gap)
-    )
-    independence, compactness = spcl_reliability(labels, loose, tight)
-    if THRESHOLD not in run.memory:
-        alpha = spcl_alpha(labels, independence)
-        run.memory[THRESHOLD] = torch.tensor([alpha], dtype=torch.float64)
-    kept = keep_reliable(labels, independence, compactness, min_independence=run.memory[THRESHOLD].item())
+    neighbours = shared_neighbours(features, c.k1, run.ranks)
+
+    def cluster() -> Labels:
+        distances = jaccard_graph(features, k1=c.k1, k2=c.k2, neighbours=neighbours).distances(
+            c.eps + c.tight_gap
+        )
+        labels, loose, tight = (
+            dbscan(distances, eps=eps, min_samples=c.min_samples)
+            for eps in (c.eps, c.eps + c.tight_gap, c.eps - c.tight_gap)
+        )
+        independence, compactness = spcl_reliability(labels, loose, tight)
+        if THRESHOLD not in run.memory:
+            alpha = spcl_alpha(labels, independence)
+            run.memory[THRESHOLD] = torch.tensor([alpha], dtype=torch.float64)
+        alpha = run.memory[THRESHOLD].item()
+        return keep_reliable(labels, independence, compactness, min_independence=alpha)
+
+    kept = run.ranks.from_first(cluster)
+    alpha = run.ranks.from_first(lambda: run.memory[THRESHOLD].cpu().numpy())
+    run.memory[THRESHOLD] = torch.from_numpy(alpha)
     return settle_outliers(PseudoLabels.of(kept), c)
 
 

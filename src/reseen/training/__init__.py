@@ -3,20 +3,25 @@
 from reseen.training.checkpoint import LAST, load_encoder, read_checkpoint
 from reseen.training.epoch import EpochStats, train_epoch
 from reseen.training.fit import BEST, LABEL_FREE, START, chosen_epochs, deployed_name, fit, new_run
+from reseen.training.job import join
+from reseen.training.ranks import ALONE, Ranks
 from reseen.training.run import Method, Run, known_cameras
 from reseen.training.warmup import warm_up
 
 __all__ = [
+    "ALONE",
     "BEST",
     "LABEL_FREE",
     "LAST",
     "START",
     "EpochStats",
     "Method",
+    "Ranks",
     "Run",
     "chosen_epochs",
     "deployed_name",
     "fit",
+    "join",
     "known_cameras",
     "load_encoder",
     "new_run",

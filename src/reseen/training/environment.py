@@ -12,8 +12,8 @@ import torch
 PACKAGES = ("reseen", "torch", "torchvision", "timm", "numpy", "scipy", "scikit-learn", "numba")
 
 
-def environment(device: torch.device, precision: str) -> dict[str, Any]:
-    """Versions, processor, threads, device and precision."""
+def environment(device: torch.device, precision: str, processes: int = 1) -> dict[str, Any]:
+    """Versions, processor, threads (of one process), device, precision and number of processes."""
     versions = {}
     for package in PACKAGES:
         try:
@@ -25,6 +25,7 @@ def environment(device: torch.device, precision: str) -> dict[str, Any]:
         "system": platform.system(),
         "machine": platform.machine(),
         "cores": os.cpu_count(),
+        "processes": processes,
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "precision": precision,

@@ -17,7 +17,10 @@ from reseen.errors import ReseenError
 from reseen.memory import cluster_means
 from reseen.metrics import cross_camera_share, feature_spread
 from reseen.records import Crop, PseudoLabels, cameras_of
+from reseen.training.parallel import average_statistics, losses_of, same_everywhere, whole_batch
 from reseen.training.run import Method, Run, known_cameras, learning_rate
+
+SHOW_SECONDS = 0.3  # between looks at the loss of a step: each makes an accelerator's host wait for it
 
 
 @dataclass
@@ -37,7 +40,8 @@ class EpochStats:
 def train_epoch(run: Run, crops: tuple[Crop, ...], method: Method) -> EpochStats:
     """Embed every crop, cluster the features into pseudo identities, contrast batches against them.
 
-    Advances ``run`` in place, but for its epoch counter (CACL, Algorithm 1, lines 3 to 8).
+    Advances ``run`` in place, but for its epoch counter (CACL, Algorithm 1, lines 3 to 8). On several processes each
+    calls this, and all end with the same networks, memories and labels.
 
     Args:
         run: networks, optimiser, memories.
@@ -62,34 +66,47 @@ def train_epoch(run: Run, crops: tuple[Crop, ...], method: Method) -> EpochStats
 
     for group in run.optimizer.param_groups:
         group["lr"] = learning_rate(config, run.epoch)
-    labels = torch.from_numpy(run.labels).to(run.device)
-    batches = _draw(run, pseudo, crops)
-    sums: dict[str, Tensor] = {}
-    run.networks.train()
-    for done, batch in enumerate(_loader(run, crops, batches, method), start=1):
-        own = labels[batch.rows]  # [N]
-        terms, keys = method.losses(run, batch, own)
-        loss = torch.stack(list(terms.values())).sum()
-        if not torch.isfinite(loss):
-            raise ReseenError(_not_finite(run, terms))
-        run.optimizer.zero_grad(set_to_none=True)
-        run.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-        run.scaler.step(run.optimizer)
-        run.scaler.update()
-        method.update(run, batch, own, keys)  # after the step: backward() has no side effect
-        for name, value in {**terms, "total": loss}.items():
-            sums[name] = sums.get(name, torch.zeros((), device=run.device)) + value.detach()
-        run.step("train", done, len(batches), f"loss {loss.item():.3f}")
-
+    stats.loss = _train(run, crops, method, _draw(run, pseudo, crops))
+    average_statistics(run)
     if not all(bool(t.isfinite().all()) for t in run.networks.state_dict().values()):
         raise ReseenError(_not_finite(run, {}))  # before these weights could replace the last good ones
-    stats.loss = {name: float(value) / len(batches) for name, value in sums.items()}
+    same_everywhere(run)
     stats.seconds = {
         "embed": embedded - started,
         "cluster": clustered - embedded,
         "train": time.perf_counter() - clustered,
     }
     return stats
+
+
+def _train(
+    run: Run, crops: tuple[Crop, ...], method: Method, batches: Sequence[NDArray[np.int64]]
+) -> dict[str, float]:
+    """One step per batch; returns the mean of each loss term over the epoch."""
+    labels = torch.from_numpy(run.labels).to(run.device)  # [M]
+    losses = losses_of(run, method)
+    sums: dict[str, Tensor] = {}
+    looked = time.perf_counter()
+    run.networks.train()
+    for done, batch in enumerate(_loader(run, crops, batches, method), start=1):
+        terms, keys = losses(batch, labels[batch.rows])
+        loss = torch.stack(list(terms.values())).sum()
+        look = done == len(batches) or time.perf_counter() - looked > SHOW_SECONDS
+        if (look or run.device.type == "cpu") and not torch.isfinite(loss):
+            raise ReseenError(_not_finite(run, terms))
+        run.optimizer.zero_grad(set_to_none=True)
+        run.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        run.scaler.step(run.optimizer)
+        run.scaler.update()
+        whole, own, features = whole_batch(run, batches[done - 1], batch, labels, keys)
+        method.update(run, whole, own, features)  # after the step: backward() has no side effect
+        for name, value in {**terms, "total": loss}.items():
+            sums[name] = sums.get(name, torch.zeros((), device=run.device)) + value.detach()
+        if look:
+            looked = time.perf_counter()
+            run.step("train", done, len(batches), f"loss {loss.item():.3f}")
+    means = run.ranks.mean(torch.stack(list(sums.values())))
+    return {name: value / len(batches) for name, value in zip(sums, means.tolist(), strict=True)}
 
 
 def _draw(run: Run, pseudo: PseudoLabels, crops: tuple[Crop, ...]) -> list[NDArray[np.int64]]:
@@ -123,6 +140,9 @@ def _loader(
         epoch=run.epoch,
         views=method.views(run.config),
         workers=run.config.data.workers,
+        rank=run.ranks.rank,
+        ranks=run.ranks.ranks,
+        pin=run.device.type == "cuda",
     ):
         yield batch.to(run.device, channels_last=run.config.train.channels_last)
 

@@ -7,21 +7,24 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from reseen.config import Config, to_yaml
 from reseen.data import fingerprint
 from reseen.errors import ReseenError
-from reseen.models import build_encoder, load_weights, resolve_device, resolve_precision
+from reseen.models import build_encoder, load_weights, resolve_precision
 from reseen.records import Crop
 from reseen.training.checkpoint import LAST, restore_run, save_encoder, save_run
 from reseen.training.environment import environment
 from reseen.training.epoch import train_epoch
 from reseen.training.health import warnings
+from reseen.training.parallel import check_batch
+from reseen.training.ranks import ALONE, Ranks
 from reseen.training.run import Method, Run, Step, learning_rate
 
 Watch = Callable[[Run, Method], dict[str, Any]]  # diagnostics and test scores, from outside of training
@@ -29,29 +32,33 @@ Say = Callable[[str], None]
 START, BEST, LABEL_FREE = "start.safetensors", "best-on-test.safetensors", "label-free.safetensors"
 
 
-def new_run(config: Config, method: Method, *, weights: str | Path, say: Say) -> Run:
+def new_run(config: Config, method: Method, *, weights: str | Path, say: Say, ranks: Ranks = ALONE) -> Run:
     """Networks, optimiser and an empty memory. Equal seeds give equal networks.
 
     Args:
-        weights: ``imagenet``, ``none``, or a file (see :func:`reseen.models.load_weights`).
+        weights: ``imagenet``, ``none``, or a file (see :func:`reseen.models.load_weights`); read by the first of
+            several processes only, so that one download is enough.
     """
     torch.manual_seed(config.seed)
-    device = resolve_device(config.train.device)
+    ranks = ranks.on(config.train.device)
+    device = ranks.device
     encoder = build_encoder(config.model)
-    if weights != "none":
+    if weights != "none" and ranks.first:
         say(load_weights(encoder, weights).summary())
     torch.manual_seed(config.seed)  # again: loading weights may have drawn
     networks = method.build(config, encoder).to(device)
     if config.train.channels_last:
         networks = networks.to(memory_format=torch.channels_last)
+    ranks.send_from_first(networks.state_dict().values())
     precision = resolve_precision(device, config.train.precision)
+    ranks.agree(precision, "computes in another precision", "set train.precision=none")
     optimizer = torch.optim.Adam(
         [p for p in networks.parameters() if p.requires_grad],
         lr=config.train.lr,
         weight_decay=config.train.weight_decay,
     )
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
-    return Run(config, networks, optimizer, scaler, device, precision)
+    return Run(config, networks, optimizer, scaler, device, precision, ranks=ranks)
 
 
 def fit(
@@ -66,38 +73,40 @@ def fit(
     watch: Watch | None = None,
     step: Step | None = None,
     say: Say = print,
+    ranks: Ranks = ALONE,
 ) -> Run:
     """Train ``method`` on ``crops`` and leave a self-describing run folder.
+
+    On several processes each calls this; the first alone writes, and all must see ``folder`` to resume.
 
     Args:
         crops: the images; this function and all it calls never see an identity.
         folder: the run folder; ``root``: the data folder that relative names are taken from.
         resume: continue ``folder``'s last checkpoint; without one, start over.
-        watch: called after each epoch; what it returns is added to the epoch's record.
+        watch: called after each epoch (by every process); what it returns is added to the epoch's record.
         step: progress of the running epoch; ``say``: one line for the user.
+        ranks: the processes that train together, from :func:`reseen.training.join`.
 
     Raises:
         ReseenError: see :func:`train_epoch`, :func:`restore_run`; or ``folder`` already holds a run.
     """
     last = folder / "checkpoint" / LAST
     data = fingerprint(crops, root)
-    if last.exists() and not resume:
+    check_batch(config, ranks)
+    ranks.agree(_everywhere(config), "has other settings", "give each the same words")
+    ranks.agree(data, "sees other images", "give each the same --data")
+    begun = bool(ranks.from_first(lambda: np.array([last.exists()]))[0])
+    if begun and not resume:
         raise ReseenError(f"{folder} already holds a run: continue it with --resume, or choose another --run")
-    run = new_run(config, method, weights="none" if last.exists() else weights, say=say)
+    run = new_run(config, method, weights="none" if begun else weights, say=say, ranks=ranks)
     run.step = step or run.step
-    if last.exists():
+    if begun:
         restore_run(run, last, data=data)
         say(f"continuing {folder} after epoch {run.epoch} of {config.train.epochs}")
-    _write(folder / "config.yaml", to_yaml(config))
-    if not last.exists():  # what the run began with; a resumed one reads no weights
-        made_with = {**environment(run.device, run.precision), "weights": str(weights)}
-        _write(folder / "environment.json", json.dumps(made_with, indent=2) + "\n")
-    _write_metrics(folder, run)
     deployed = deployed_name(run, method)
+    if ranks.first:
+        _begin(run, method, folder, None if begun else str(weights))
     if run.epoch == 0:
-        save_encoder(
-            folder / "checkpoint" / START, _copy(run, method), run, deployed, epoch=0, why="untrained"
-        )
         method.start(run, crops)
     while run.epoch < config.train.epochs:
         started, before = time.perf_counter(), _copy(run, method)
@@ -113,13 +122,32 @@ def fit(
             record |= watch(run, method)
         record["seconds"]["epoch"] = time.perf_counter() - started
         run.history.append(_finite(record))
-        _keep_chosen(run, method, before, folder, deployed)
-        save_run(run, last, data=data, deployed=deployed)  # from here on the epoch counts
-        _write_metrics(folder, run)
+        if ranks.first:
+            _keep_chosen(run, method, before, folder, deployed)
+            save_run(run, last, data=data, deployed=deployed)  # from here on the epoch counts
+            _write_metrics(folder, run)
         say(describe(run.history[-1], config))
         for line in record["warnings"]:
             say(f"  warning: {line}")
     return run
+
+
+def _everywhere(config: Config) -> str:
+    """The settings in which machines may not differ."""
+    data, train = replace(config.data, workers=0), replace(config.train, device="auto")
+    return to_yaml(replace(config, data=data, train=train))
+
+
+def _begin(run: Run, method: Method, folder: Path, weights: str | None) -> None:
+    """The files that a run folder has before its first epoch. ``weights``: None where a run is continued."""
+    _write(folder / "config.yaml", to_yaml(run.config))
+    if weights is not None:  # what the run began with; a resumed one reads no weights
+        made_with = {**environment(run.device, run.precision, run.ranks.ranks), "weights": weights}
+        _write(folder / "environment.json", json.dumps(made_with, indent=2) + "\n")
+    _write_metrics(folder, run)
+    if run.epoch == 0:
+        name, path = deployed_name(run, method), folder / "checkpoint" / START
+        save_encoder(path, _copy(run, method), run, name, epoch=0, why="untrained")
 
 
 def deployed_name(run: Run, method: Method) -> str:

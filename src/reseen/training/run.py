@@ -15,6 +15,7 @@ from reseen.config import Config
 from reseen.data import TrainBatch
 from reseen.models import Encoder, autocast
 from reseen.records import Crop, Labels, PseudoLabels, cameras_of
+from reseen.training.ranks import ALONE, Ranks
 
 Step = Callable[..., None]  # (stage, done, total, note): progress of what runs now
 
@@ -24,7 +25,7 @@ def _silent(stage: str, done: int, total: int, note: str = "") -> None: ...
 
 @dataclass
 class Run:
-    """Everything that training changes; all of it goes into a checkpoint.
+    """Everything that training changes; all of it goes into a checkpoint, but for what is marked.
 
     ``memory`` holds named tensors ``[M, D]`` or ``[K, D]`` (which ones is the method's business), ``labels``
     the pseudo labels of the current epoch, ``history`` one record per finished epoch.
@@ -41,6 +42,8 @@ class Run:
     epoch: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
     step: Step = _silent  # not saved: whoever watches
+    ranks: Ranks = ALONE  # not saved: a run goes on with another number of processes
+    averaged: nn.Module | None = None  # not saved: averages gradients over them (reseen.training.parallel)
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Mixed precision for the forward pass only: losses are computed in float32, outside of it."""

@@ -61,7 +61,8 @@ def warm_up(
         rows = uniform_batches(
             len(crops), batch_size=batch_size, iterations=iterations, seed=config.seed, epoch=epoch
         )
-        total, choose = 0.0, torch.Generator().manual_seed(config.seed * 1_000_003 + epoch)
+        total = torch.zeros((), device=device)
+        choose = torch.Generator().manual_seed(config.seed * 1_000_003 + epoch)
         for batch in train_batches(
             crops,
             rows,
@@ -70,10 +71,11 @@ def warm_up(
             epoch=epoch,
             views=("first", "second"),
             workers=views.workers,
+            pin=device.type == "cuda",
         ):
             first, second = (
                 _some_grey(images, torch.rand(len(images), generator=choose) < grey_share)
-                .to(device)
+                .to(device, non_blocking=True)
                 .to(memory_format=torch.channels_last)
                 for images in (batch.first, batch.second)
                 if images is not None  # both views were asked for
@@ -81,16 +83,14 @@ def warm_up(
             with autocast(device, precision):
                 first, second = encoder(first).features, encoder(second).features
             loss = nt_xent_loss(first, second, temperature=temperature)
-            if not torch.isfinite(loss):
-                raise ReseenError(
-                    f"warm-up epoch {epoch + 1}: the loss is not finite, lower the learning rate"
-                )
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
-            total += loss.item()
+            total += loss.detach()
+        if not torch.isfinite(total):  # once an epoch: each look makes an accelerator's host wait
+            raise ReseenError(f"warm-up epoch {epoch + 1}: the loss is not finite, lower the learning rate")
         if step is not None:
-            step("warm-up", epoch + 1, epochs, f"loss {total / iterations:.3f}")
+            step("warm-up", epoch + 1, epochs, f"loss {total.item() / iterations:.3f}")
     encoder = encoder.cpu().eval()
     _write(encoder, path)
     return encoder

@@ -1,0 +1,133 @@
+"""One step on several processes: each computes the losses of its share of the batch, all apply the same update.
+
+Losses are means over the batch and shares are equal, so the mean of the shares' gradients (DistributedDataParallel)
+is the gradient of the whole batch, and gathered features move the memories as one process would.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parallel import DistributedDataParallel
+
+from reseen.config import Config
+from reseen.data import TrainBatch
+from reseen.errors import ReseenError
+from reseen.training.ranks import Ranks
+from reseen.training.run import Method, Run
+
+Losses = Callable[[TrainBatch, Tensor], tuple[dict[str, Tensor], dict[str, Tensor]]]
+
+
+class _Losses(nn.Module):
+    """A method's losses as a forward pass, so that DistributedDataParallel follows them."""
+
+    def __init__(self, run: Run, method: Method) -> None:
+        super().__init__()
+        self.networks = run.networks
+        self._run, self._method = run, method
+
+    def forward(self, batch: TrainBatch, labels: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        terms, keys = self._method.losses(self._run, batch, labels)
+        # What goes to a memory is a constant. Left attached, it would promise gradients that never come.
+        return terms, {name: features.detach() for name, features in keys.items()}
+
+
+def losses_of(run: Run, method: Method) -> Losses:
+    """``method.losses`` of a batch and its labels; on several processes, gradients are averaged behind it.
+
+    The object that averages them is made once a run: a second would average twice.
+    """
+    if run.ranks.alone:
+        return lambda batch, labels: method.losses(run, batch, labels)
+    if run.averaged is None:
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore", FutureWarning
+            )  # broadcast_buffers: its new name is not in torch 2.11
+            run.averaged = DistributedDataParallel(
+                _Losses(run, method),
+                process_group=run.ranks.cards,
+                broadcast_buffers=False,  # running statistics are averaged, see average_statistics
+                static_graph=True,  # a recipe that leaves a branch without gradient does so in every step
+            )
+    return cast(Losses, run.averaged)
+
+
+def check_batch(config: Config, ranks: Ranks) -> None:
+    """Check that every process gets the same number of images, in whole groups of batch norm.
+
+    Raises:
+        ReseenError: it does not; names the setting to change.
+    """
+    size, group = config.train.batch_size, config.model.bn_group_size
+    if ranks.alone:
+        return
+    if size % ranks.ranks:
+        raise ReseenError(
+            f"train.batch_size is {size}, which {ranks.ranks} processes cannot share equally: "
+            f"set it to a multiple of {ranks.ranks}, or start another number of processes"
+        )
+    share = size // ranks.ranks
+    if group == 0:
+        raise ReseenError(
+            "model.bn_group_size is 0: statistics of the whole batch, of which each process sees a part. Set "
+            f"model.bn_group_size={share} (or a divisor of it), or train in one process"
+        )
+    if share % group:
+        raise ReseenError(
+            f"each of {ranks.ranks} processes gets {share} of train.batch_size={size} images, not whole groups of "
+            f"model.bn_group_size={group}: set train.batch_size to a multiple of {ranks.ranks * group}, "
+            "or start fewer processes"
+        )
+
+
+def whole_batch(
+    run: Run,
+    rows: NDArray[np.int64],
+    batch: TrainBatch,
+    labels: Tensor,
+    keys: dict[str, Tensor],
+) -> tuple[TrainBatch, Tensor, dict[str, Tensor]]:
+    """What ``method.update`` needs of all shares: rows ``[N]``, their labels ``[N]``, features ``[N, D]`` by memory.
+
+    Args:
+        rows: of the whole batch; ``batch`` and ``keys`` are this process's share.
+        labels: of all images ``[M]``.
+    """
+    if run.ranks.alone:
+        return batch, labels[batch.rows], keys
+    sizes = [share.stop - share.start for share in run.ranks.shares(len(rows))]
+    everyone = TrainBatch(torch.from_numpy(rows).to(run.device), None, None)
+    gathered = {name: run.ranks.gather_rows(part.float(), sizes) for name, part in keys.items()}
+    return everyone, labels[everyone.rows], gathered
+
+
+def average_statistics(run: Run) -> None:
+    """Make the running statistics of batch norm those of all groups on all processes.
+
+    A step moves them to (1 - m) old + m (mean over the groups). That is linear in both, so averaging once at the
+    end of an epoch, before anything reads them, equals averaging after every step up to rounding.
+    """
+    for layer in run.networks.modules():
+        if isinstance(layer, _BatchNorm) and not run.ranks.alone:
+            for statistics in (layer.running_mean, layer.running_var):
+                if statistics is not None:
+                    statistics.copy_(run.ranks.mean(statistics))
+
+
+def same_everywhere(run: Run) -> None:
+    """Give every process the networks and memories of the first.
+
+    On like machines they are the same already. On unlike ones the last bit of a sum may differ; an epoch is too
+    short for that to matter, a run is not.
+    """
+    run.ranks.send_from_first(run.networks.state_dict().values())
+    run.ranks.send_from_first(run.memory.values())

@@ -1,0 +1,240 @@
+"""Several processes train as one would: real processes over gloo, on one machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ranks_job import train
+from reseen.cli import main
+from reseen.errors import ReseenError
+from reseen.training import ALONE, LAST, Ranks, join, read_checkpoint
+from reseen.training.parallel import check_batch
+from worlds import TINY, people, tiny
+
+SETTINGS = ["model.bn_group_size=4", "train.iterations=4"]  # two groups of batch norm, one on each process
+RECIPES = ("cacl", "spcl", "cluster-contrast", "cacl-literal", "cacl-no-clustering")
+TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2")
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory):
+    """What one process and what each of two processes saw of the same trainings: one start serves all tests."""
+    torch.set_num_threads(1)  # as in the processes
+    folder = tmp_path_factory.mktemp("job")
+    crops, _ = people(
+        folder / "people", identities=12, per_camera=6
+    )  # 144: more than a batch of the embedding
+    works = {recipe: {"recipe": recipe, "settings": SETTINGS} for recipe in RECIPES}
+    one = {name: train(crops, folder / "one" / name, **work) for name, work in works.items()}
+    stopped = {**works["cacl"], "stop_in": 2}
+    train(crops, folder / "two" / "from one to two", **stopped)
+    works["from one to two"] = {**works["cacl"], "resume": True}
+    works["from two to one"] = stopped
+    works["drift"] = {"recipe": "cacl", "settings": [*SETTINGS, "train.epochs=1"], "drift": 1e-3}
+    for name, work in works.items():
+        work["folder"] = str(folder / "two" / name)
+    plan = {
+        "crops": [(str(crop.path), crop.camera) for crop in crops],
+        "out": str(folder / "seen"),
+        "trainings": works,
+        "mistake": [*SETTINGS, "train.batch_size=6"],
+    }
+    (folder / "plan.json").write_text(json.dumps(plan))
+    ended = together(str(Path(__file__).with_name("ranks_job.py")), str(folder / "plan.json"))
+    two = [json.loads((folder / f"seen.{rank}.json").read_text()) for rank in (0, 1)]
+    again = train(crops, folder / "two" / "from two to one", "cacl", SETTINGS, resume=True)
+    return one, two, again, ended
+
+
+def together(*script: str) -> list[tuple[int, str]]:
+    """Exit code and standard error of two processes that find each other without torchrun's help."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, *script],
+            env={**ENVIRONMENT, **where, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in (0, 1)
+    ]
+    said = [process.communicate(timeout=240)[1] for process in processes]
+    return [(process.returncode, err) for process, err in zip(processes, said, strict=True)]
+
+
+def close(one: list[dict[str, float]], other: list[dict[str, float]], tolerance: float = 1e-4) -> bool:
+    return all(pytest.approx(a, rel=tolerance, abs=tolerance) == b for a, b in zip(one, other, strict=True))
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_two_processes_follow_one(recipe, job):
+    one, two, *_ = job
+    whole, shared = one[recipe], two[0][recipe]
+    assert whole["labels"][0] == shared["labels"][0]
+    assert len(whole["loss"]) == 2
+    assert close(whole["loss"], shared["loss"])
+    for alone, averaged in zip(whole["statistics"], shared["statistics"], strict=True):
+        assert averaged == pytest.approx(alone, rel=1e-4, abs=1e-5)
+    # Until gradients are summed in another order, not a bit differs.
+    assert whole["steps"][:1] == shared["steps"][:1]
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_both_processes_have_the_same_after_every_step(recipe, job):
+    first, second = (seen[recipe] for seen in job[1])
+    for what in ("steps", "labels", "memory", "networks", "loss"):
+        assert first[what] == second[what], what
+    assert len(first["steps"]) == 8
+
+
+def test_each_process_embeds_its_share(job):
+    one, two, *_ = job
+    assert one["cacl"]["embedded"] == 144
+    assert [seen["cacl"]["embedded"] for seen in two] == [128, 16]
+
+
+def test_a_process_that_drifts_is_brought_back(job):
+    first, second = (seen["drift"] for seen in job[1])
+    assert first["steps"] != second["steps"]
+    assert first["memory"] == second["memory"]
+
+
+def test_a_run_goes_on_with_another_number_of_processes(job):
+    one, two, again, _ = job
+    for resumed in (two[0]["from one to two"], two[1]["from one to two"], again):
+        assert len(resumed["labels"]) == 1  # only the second epoch was trained
+        assert close(one["cacl"]["loss"], resumed["loss"])
+
+
+def test_what_processes_tell_each_other(job):
+    for seen in job[1]:
+        assert seen["collectives"] == {
+            "rows in blocks of 1": np.arange(14.0).reshape(7, 2).tolist(),
+            "rows in blocks of 8": np.arange(14.0).reshape(7, 2).tolist(),
+            "sent": [0.0, 0.0],
+            "told": [[0.0, 2.5]],
+            "mean": [0.5, 1.0],
+        }
+
+
+def process_of(parent: int, rank: int) -> int:
+    """Process number of a rank that torchrun started."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                of = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+                variables = (entry / "environ").read_bytes().split(b"\0")
+            except OSError:  # it has ended
+                continue
+            if of == parent and f"RANK={rank}".encode() in variables:
+                return int(entry.name)
+    raise AssertionError(f"no process of rank {rank}")
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds the process in /proc")
+def test_a_process_that_is_killed_ends_the_job_and_the_run_goes_on(tmp_path, capsys):
+    data, run = tmp_path / "market", tmp_path / "run"
+    people(data / "bounding_box_train", identities=8)
+    people(data / "query", identities=5, per_camera=1, seed=1)
+    people(data / "bounding_box_test", identities=5, per_camera=2, seed=1)
+    long = ["train.iterations=60", "train.epochs=3", "train.evaluate_every=1"]
+    words = ["train", "cacl", "--data", str(data), "--weights", "none", "--run", str(run)]
+    words += [word for setting in [*TINY, *SETTINGS, *long] for word in ("--set", setting)]
+    job = subprocess.Popen(
+        [*TORCHRUN, "-m", "--", "reseen", *words],
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 240
+    while not (run / "checkpoint" / LAST).exists() and time.monotonic() < deadline and job.poll() is None:
+        time.sleep(0.02)
+    os.kill(process_of(job.pid, 1), signal.SIGKILL)
+    killed = time.monotonic()
+    out, err = job.communicate(timeout=120)
+    assert job.returncode != 0
+    assert time.monotonic() - killed < 60  # it did not wait for a process that will never answer
+    ours = [line for line in err.splitlines() if "reseen: " in line]
+    assert ours == [
+        "reseen: process 2 of 2 ended early, so process 1 stops too: see what it said, if anything, "
+        "and continue with --resume"
+    ]
+    assert "[rank0]: Traceback" not in err
+    assert out.count("epoch 1/3") == 1
+    assert read_checkpoint(run / "checkpoint" / LAST).state["epoch"] < 3
+
+    torch.set_num_threads(1)
+    assert main([*words, "--resume"]) == 0
+    assert "epoch 3/3" in capsys.readouterr().out
+    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [record["epoch"] for record in records] == [1, 2, 3]
+    assert all(0 <= record["test"]["mean_ap"] <= 1 for record in records)  # the first by two processes
+
+
+def test_a_mistake_that_all_make_is_said_once_and_nothing_else(job):
+    _, _, _, ended = job
+    assert [code for code, _ in ended] == [2, 2]
+    (line,) = "".join(err for _, err in ended).splitlines()
+    assert line.startswith("reseen: each of 2 processes gets 3 of train.batch_size=6")
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (["train.batch_size=8"], r"train\.batch_size is 8, which 3 .* multiple of 3"),
+        (["train.batch_size=24", "model.bn_group_size=16"], r"train\.batch_size to a multiple of 48"),
+        (["train.batch_size=24", "model.bn_group_size=0"], r"model\.bn_group_size=8"),
+    ],
+)
+def test_a_batch_that_cannot_be_shared_names_the_setting(settings, words):
+    with pytest.raises(ReseenError, match=words) as error:
+        check_batch(tiny("cacl", *settings), Ranks(rank=1, ranks=3))
+    assert "\n" not in str(error.value)
+    check_batch(tiny("cacl", *settings), ALONE)
+    check_batch(tiny("cacl", "train.batch_size=24", "model.bn_group_size=4"), Ranks(rank=1, ranks=3))
+
+
+@given(count=st.integers(0, 500), ranks=st.integers(1, 9), block=st.integers(1, 130))
+def test_shares_are_all_rows_in_order_in_whole_blocks(count, ranks, block):
+    shares = Ranks(ranks=ranks).shares(count, block)
+    assert [row for share in shares for row in range(count)[share]] == list(range(count))
+    assert len(shares) == ranks
+    assert all(share.start % block == 0 or share.start == count for share in shares)
+    sizes = [share.stop - share.start for share in shares]
+    assert max(sizes) - min(sizes) <= 2 * block - 1
+
+
+def test_without_torchrun_nothing_is_joined(monkeypatch):
+    monkeypatch.delenv("RANK", raising=False)
+    before = signal.getsignal(signal.SIGTERM)
+    with join() as ranks:
+        assert ranks is ALONE
+        assert not torch.distributed.is_initialized()
+        assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_one_card_is_not_for_several_processes():
+    if not torch.cuda.is_available():
+        with pytest.raises(ReseenError, match="cuda"):
+            Ranks(ranks=2).on("cuda:0")
+        return
+    with pytest.raises(ReseenError, match="set auto or cpu"):
+        Ranks(ranks=2).on("cuda:0")
