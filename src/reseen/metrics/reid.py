@@ -207,10 +207,11 @@ def _rank_by_features(queries: Floats, gallery: Floats, protocol: _Protocol) -> 
         single = np.require(part, np.float32, ["C", "W"])
         for left in range(0, len(kept), COLUMNS):
             columns = kept[left : left + COLUMNS]
-            tile = _products(single, gallery[columns].astype(np.float32, copy=False))
             marks = (same.pointers, same.positions - left, same.correct, values, above)
             exact = (margins[top : top + size], part, gallery, columns)
+            tile = _products(single, gallery[columns].astype(np.float32, copy=False))
             over_rows(partial(count_above, tile, *marks, *exact), len(part))
+            del tile  # before there is another
         yield ranked(same.pointers, same.positions, same.correct, values, above)
 
 
