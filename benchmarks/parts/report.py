@@ -150,7 +150,7 @@ def equality_table(by_case: dict[Case, list[Record]]) -> str:
             f"| {' and '.join(map(str, e['clusters']))} | {yes(whole['labels'])} | {yes(fed['labels'])} "
             f"| {whole['pairs'][0]:,} / {whole['pairs'][1]:,} | {whole['max_difference']:.1e} "
             f"| {fed['max_difference']:.1e} | {other['count']} | {other['widest_gap']:.1e} "
-            f"| {fed['not_0_to_itself']} |"
+            f"| {fed.get('not_0_to_itself', '')} |"
         )
     return "\n".join(lines) if len(lines) > 2 else ""
 
