@@ -58,7 +58,8 @@ def train(
 
     def update(run, batch, labels, keys):
         method.update(run, batch, labels, keys)
-        seen["steps"].append(digest(batch.rows, labels, *keys.values(), *run.memory.values()))
+        rows = getattr(batch, "rows", batch)
+        seen["steps"].append(digest(rows, labels, *keys.values(), *run.memory.values()))
         if drift and ranks.rank == 1:
             run.memory["second"] += drift
 
@@ -100,8 +101,8 @@ def collectives(ranks: Ranks) -> dict[str, Any]:
     rows = torch.arange(14.0).reshape(7, 2)
     found: dict[str, Any] = {}
     for block in (1, 8):  # with blocks of 8 one process has all rows
-        sizes = [share.stop - share.start for share in ranks.shares(7, block)]
-        found[f"rows in blocks of {block}"] = ranks.gather_rows(rows[ranks.share(7, block)], sizes).tolist()
+        gathered = ranks.gather_rows(rows[ranks.share(7, block)], ranks.sizes(7, block))
+        found[f"rows in blocks of {block}"] = gathered.tolist()
     words = torch.full((2,), float(ranks.rank))
     ranks.send_from_first([words])
     found["sent"] = words.tolist()

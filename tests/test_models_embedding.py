@@ -24,8 +24,8 @@ def image_of(crop: Crop) -> torch.Tensor:
 def loader(monkeypatch):
     """Batches that arrive last first, as a loader with workers might hand them over."""
 
-    def clean_batches(crops, transform, *, batch_size, workers):
-        assert workers == 0
+    def clean_batches(crops, transform, *, batch_size, workers, pin):
+        assert (workers, pin) == (0, False)
         for rows in reversed(torch.arange(len(crops)).split(batch_size)):
             yield rows, torch.stack([transform(image_of(crops[row])) for row in rows])
 

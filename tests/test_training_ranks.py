@@ -218,7 +218,8 @@ def test_shares_are_all_rows_in_order_in_whole_blocks(count, ranks, block):
     assert [row for share in shares for row in range(count)[share]] == list(range(count))
     assert len(shares) == ranks
     assert all(share.start % block == 0 or share.start == count for share in shares)
-    sizes = [share.stop - share.start for share in shares]
+    sizes = Ranks(ranks=ranks).sizes(count, block)
+    assert sum(sizes) == count
     assert max(sizes) - min(sizes) <= 2 * block - 1
 
 
@@ -231,10 +232,17 @@ def test_without_torchrun_nothing_is_joined(monkeypatch):
         assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_one_card_is_not_for_several_processes():
-    if not torch.cuda.is_available():
-        with pytest.raises(ReseenError, match="cuda"):
-            Ranks(ranks=2).on("cuda:0")
-        return
+def test_a_process_has_a_card_of_its_own_or_says_so(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(ReseenError, match="set auto or cpu"):
         Ranks(ranks=2).on("cuda:0")
+    with pytest.raises(ReseenError, match=r"process 2 has no card of its own \(1 here\)"):
+        Ranks(rank=1, ranks=2, local=1).on("auto")
+    assert ALONE.on("cuda:0").device == torch.device("cuda:0")
+
+
+def test_only_training_is_for_several_processes(monkeypatch, capsys):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    assert main(["doctor"]) == 2
+    assert capsys.readouterr().err == "reseen: reseen doctor runs in one process: start it without torchrun\n"

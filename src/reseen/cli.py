@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import itertools
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -55,6 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if parsed.command is None:
             _parser().print_help()
             return 0
+        if "TORCHELASTIC_RUN_ID" in os.environ and parsed.command != "train":  # torchrun's
+            raise ReseenError(f"reseen {parsed.command} runs in one process: start it without torchrun")
         given = {k: v for k, v in vars(parsed).items() if k not in ("command", "run_command")}
         parsed.run_command(**given)
         return 0

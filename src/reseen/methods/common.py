@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import cast
 
 import numpy as np
@@ -9,15 +10,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from reseen.clustering import dbscan, jaccard_graph, nearest_neighbours, refine, refine_official
+from reseen.clustering import dbscan, jaccard_graph, refine, refine_official
 from reseen.config import ClusterConfig, Config
 from reseen.data import train_batches
-from reseen.evaluation import embed_crops
-from reseen.evaluation.encoders import BATCH as EMBED_BATCH
+from reseen.evaluation.encoders import BATCH, embed_crops
 from reseen.losses import cluster_loss
 from reseen.memory import cluster_means, momentum_update
 from reseen.models import Encoder
 from reseen.records import Crop, Labels, PseudoLabels
+from reseen.training.parallel import shared_neighbours
 from reseen.training.ranks import ALONE, Ranks
 from reseen.training.run import Run
 
@@ -44,27 +45,17 @@ def first_view(config: Config) -> tuple[str, ...]:
 def embed_clean(
     run: Run, encoder: Encoder, crops: tuple[Crop, ...], *, grey: bool = False, stage: str = "embed"
 ) -> Tensor:
-    """Features ``[M, D]`` of the unaugmented images, evaluation mode, on the run's device.
-
-    Several processes embed whole batches of one process, so they get the features of one process.
-    """
-    shares = run.ranks.shares(len(crops), EMBED_BATCH)
-    own = crops[shares[run.ranks.rank]]
-    features = embed_crops(
-        encoder,
-        own,
-        run.config,
-        grey=grey,
-        device=run.device,
-        progress=lambda done: run.step(stage, done, len(own), ""),
-    )
-    return run.ranks.gather_rows(features, [share.stop - share.start for share in shares]).to(run.device)
+    """Features ``[M, D]`` of the unaugmented images, evaluation mode, on the run's device."""
+    own = crops[run.ranks.share(len(crops), BATCH)]  # whole batches, so that they are those of one process
+    told = partial(run.step, stage, total=len(own))
+    features = embed_crops(encoder, own, run.config, grey=grey, device=run.device, progress=told)
+    return run.ranks.gather_rows(features, run.ranks.sizes(len(crops), BATCH)).to(run.device)
 
 
 @torch.no_grad()
 def embed_augmented(run: Run, encoder: Encoder, crops: tuple[Crop, ...], view: str) -> Tensor:
     """Features ``[M, D]`` of one fresh augmentation of every image (CACL, Algorithm 1, lines 3 and 4)."""
-    batches = np.array_split(np.arange(len(crops)), -(-len(crops) // EMBED_BATCH))
+    batches = np.array_split(np.arange(len(crops)), -(-len(crops) // BATCH))
     sizes = [sum(map(len, batches[share])) for share in run.ranks.shares(len(batches))]
     own, before = sizes[run.ranks.rank], sum(sizes[: run.ranks.rank])
     encoder.eval()
@@ -108,21 +99,6 @@ def pseudo_labels(
         return refine_official(labels, tight, within)
 
     return settle_outliers(PseudoLabels.of(ranks.from_first(cluster)), config)
-
-
-def shared_neighbours(features: Tensor, k1: int, ranks: Ranks) -> tuple[Tensor, Tensor] | None:
-    """Neighbour lists of ``features`` ``[M, D]``, each process searching for its share of the rows.
-
-    Returns:
-        Indices and similarities ``[M, min(k1, M)]``; None for one process, which searches better by itself.
-    """
-    if ranks.alone:
-        return None
-    shares = ranks.shares(len(features))
-    sizes = [share.stop - share.start for share in shares]
-    lists = nearest_neighbours(features, k1, rows=shares[ranks.rank])
-    indices, similarities = (ranks.gather_rows(torch.from_numpy(part), sizes) for part in lists)
-    return indices, similarities
 
 
 def settle_outliers(pseudo: PseudoLabels, config: ClusterConfig) -> PseudoLabels:

@@ -21,11 +21,11 @@ from reseen.methods.common import (
     memory_centroids,
     only_encoder,
     settle_outliers,
-    shared_neighbours,
     standardise_per_camera,
     update_rows,
 )
 from reseen.records import Crop, Labels, PseudoLabels
+from reseen.training.parallel import shared_neighbours
 from reseen.training.run import Method, Run
 
 THRESHOLD = "spcl_alpha"  # least independence, set by the first epoch; kept with the memory, so it is saved

@@ -1,7 +1,8 @@
-"""One step on several processes: each computes the losses of its share of the batch, all apply the same update.
+"""What several processes share of an epoch: the neighbour search, and each step.
 
-Losses are means over the batch and shares are equal, so the mean of the shares' gradients (DistributedDataParallel)
-is the gradient of the whole batch, and gathered features move the memories as one process would.
+Each computes the losses of its share of the batch, and all apply the same update. Losses are means over the batch
+and shares are equal, so the mean of the shares' gradients (DistributedDataParallel) is the gradient of the whole
+batch, and gathered features move the memories as one process would.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
+from reseen.clustering import nearest_neighbours
 from reseen.config import Config
 from reseen.data import TrainBatch
 from reseen.errors import ReseenError
@@ -38,6 +40,20 @@ class _Losses(nn.Module):
         terms, keys = self._method.losses(self._run, batch, labels)
         # What goes to a memory is a constant. Left attached, it would promise gradients that never come.
         return terms, {name: features.detach() for name, features in keys.items()}
+
+
+def shared_neighbours(features: Tensor, k1: int, ranks: Ranks) -> tuple[Tensor, Tensor] | None:
+    """Neighbour lists of ``features`` ``[M, D]``, each process searching for its share of the rows.
+
+    Returns:
+        Indices and similarities ``[M, min(k1, M)]``; None for one process, which searches better by itself.
+    """
+    if ranks.alone:
+        return None
+    lists = nearest_neighbours(features, k1, rows=ranks.share(len(features)))
+    sizes = ranks.sizes(len(features))
+    indices, similarities = (ranks.gather_rows(torch.from_numpy(part), sizes) for part in lists)
+    return indices, similarities
 
 
 def losses_of(run: Run, method: Method) -> Losses:
@@ -104,7 +120,7 @@ def whole_batch(
     """
     if run.ranks.alone:
         return batch, labels[batch.rows], keys
-    sizes = [share.stop - share.start for share in run.ranks.shares(len(rows))]
+    sizes = run.ranks.sizes(len(rows))
     everyone = TrainBatch(torch.from_numpy(rows).to(run.device), None, None)
     gathered = {name: run.ranks.gather_rows(part.float(), sizes) for name, part in keys.items()}
     return everyone, labels[everyone.rows], gathered

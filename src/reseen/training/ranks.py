@@ -94,6 +94,10 @@ class Ranks:
         """This process's slice of :meth:`shares`."""
         return self.shares(count, block)[self.rank]
 
+    def sizes(self, count: int, block: int = 1) -> list[int]:
+        """How many rows each process has of :meth:`shares`."""
+        return [share.stop - share.start for share in self.shares(count, block)]
+
     def gather_rows(self, part: Tensor, sizes: Sequence[int]) -> Tensor:
         """Rows ``[sizes[rank], ...]`` of every process, one below the other: ``[sum(sizes), ...]`` on each of them."""
         if self.alone:
