@@ -7,8 +7,8 @@ evaluation and by the diagnostics that run after an epoch.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ UNKNOWN_CAMERA = -1
 JUNK = -1  # gallery image that neither helps nor hurts: dropped (Market-1501)
 DISTRACTOR = 0  # gallery image of nobody in the query set: a negative for everyone
 OUTLIER = -1  # pseudo label of an image that belongs to no cluster
+UNLABELLED = -1  # identity of a person in a scene whom nobody named; persons in scenes are numbered from 0
 
 
 def _check(condition: bool, message: str) -> None:
@@ -116,6 +117,75 @@ class LabelledScenes:
 
 
 @dataclass(frozen=True)
+class Probe:
+    """A person to search for: their ``box`` ``[4]`` (xyxy, pixels) in row ``scene`` of the test scenes.
+
+    ``row`` is the place in the data set's own list of queries, which may have lost some. ``identity`` is for
+    pictures and diagnostics.
+    """
+
+    scene: int
+    box: NDArray[np.float32]
+    row: int
+    identity: int = UNLABELLED
+
+
+# The gallery of one query: names of its images (None: all test scenes but the query's own) and the target's box
+# (xyxy, pixels) in each of them that shows the target.
+RawGallery = tuple[Sequence[str] | None, Mapping[str, NDArray[np.float32]]]
+
+
+@dataclass(frozen=True)
+class SearchData:
+    """A person search data set: scenes for training, scenes to search in, and whom to search for.
+
+    ``train`` is all that training receives: every annotated person, without identities. Row k of a memory is
+    person k of the training set, scene by scene (:attr:`train_offsets`). Names are the keys of scores and
+    galleries and unique within ``train`` and within ``test``. Identities ``[n]`` of each scene are for
+    diagnostics: 0 is a person, :data:`UNLABELLED` is not; None: nobody wrote them down.
+    ``gallery_sizes`` are what :func:`reseen.data.open_galleries` can be asked for; ``read_gallery`` (size) yields
+    the :data:`RawGallery` of each of the data set's own queries, in order. ``skipped`` says what was left out.
+    """
+
+    name: str
+    root: Path
+    train: tuple[Scene, ...]
+    train_names: tuple[str, ...]
+    train_identities: tuple[Labels, ...] | None = None
+    test: tuple[Scene, ...] = ()
+    test_names: tuple[str, ...] = ()
+    test_identities: tuple[Labels, ...] | None = None
+    probes: tuple[Probe, ...] = ()
+    gallery_sizes: tuple[int, ...] = ()
+    read_gallery: Callable[[int], Iterable[RawGallery]] | None = field(default=None, repr=False)
+    skipped: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for part, scenes, names, identities in (
+            ("training", self.train, self.train_names, self.train_identities),
+            ("test", self.test, self.test_names, self.test_identities),
+        ):
+            _check(
+                len(scenes) == len(names) == len(set(names)),
+                f"{len(scenes)} {part} scenes need as many names, each its own, not {len(set(names))}",
+            )
+            if identities is not None:
+                LabelledScenes(scenes, identities)  # checks the shapes
+        outside = [probe.scene for probe in self.probes if not 0 <= probe.scene < len(self.test)]
+        _check(not outside, f"a probe names scene {outside[:1]} of {len(self.test)} test scenes")
+
+    @property
+    def train_offsets(self) -> Labels:
+        """int64 ``[S + 1]``: persons ``offsets[s]:offsets[s + 1]`` of the training set are those of scene s."""
+        return np.cumsum([0, *(len(scene.boxes) for scene in self.train)], dtype=np.int64)
+
+    @property
+    def train_boxes(self) -> int:
+        """Number N of persons in training."""
+        return sum(len(scene.boxes) for scene in self.train)
+
+
+@dataclass(frozen=True)
 class PseudoLabels:
     """What clustering says of M persons: labels ``[M]`` in ``0..K-1``, or :data:`OUTLIER`."""
 
@@ -181,6 +251,13 @@ class SceneDetections:
         _check(len(rows) == 1, f"boxes, scores and features differ in length: {sorted(rows)}")
 
 
-def cameras_of(crops: tuple[Crop, ...]) -> Labels:
-    """Camera of each crop, int64 ``[M]``; :data:`UNKNOWN_CAMERA` where it is not known."""
-    return np.fromiter((crop.camera for crop in crops), dtype=np.int64, count=len(crops))
+def cameras_of(images: tuple[Crop, ...] | tuple[Scene, ...]) -> Labels:
+    """Camera of each person, int64 ``[M]``; :data:`UNKNOWN_CAMERA` where it is not known."""
+    cameras = np.fromiter((image.camera for image in images), dtype=np.int64, count=len(images))
+    return np.repeat(cameras, persons_of(images))
+
+
+def persons_of(images: tuple[Crop, ...] | tuple[Scene, ...]) -> Labels:
+    """Persons in each image: int64 ``[images]``; a crop shows one."""
+    counts = (len(image.boxes) if isinstance(image, Scene) else 1 for image in images)
+    return np.fromiter(counts, dtype=np.int64, count=len(images))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +11,13 @@ import numpy as np
 
 from reseen.config import ClusterConfig
 from reseen.data.images import scan_images
+from reseen.data.layouts import is_market_layout, is_msmt17_layout
 from reseen.data.paths import shown
 from reseen.data.readers import open_data
-from reseen.records import DISTRACTOR, Crop, Labels, ReidData, cameras_of
+from reseen.data.scene_doctor import QuerySplit, SceneSplit, examine_scenes
+from reseen.data.scenes import search_layout
+from reseen.errors import ReseenError
+from reseen.records import DISTRACTOR, Crop, Labels, ReidData, SearchData, cameras_of
 
 FEW = 20  # lines of one kind that are written out
 
@@ -65,7 +70,7 @@ class Report:
 
     name: str
     root: Path
-    splits: tuple[Split, ...]
+    splits: tuple[Split | SceneSplit | QuerySplit, ...]
     damaged: tuple[str, ...]
     skipped: tuple[str, ...]
     warnings: tuple[str, ...]
@@ -95,7 +100,10 @@ def examine(
     camera_pattern: str | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Report:
-    """Read the data at ``path`` as :func:`reseen.data.open_data` does, decode every image, and report.
+    """Read the data at ``path``, decode every image, and report.
+
+    Scenes with person boxes are read as :func:`reseen.data.open_search_data` does, everything else as
+    :func:`reseen.data.open_data`.
 
     Args:
         progress: called with (done, total) images now and then.
@@ -103,6 +111,9 @@ def examine(
     Raises:
         ReseenError: there is no data that could be examined.
     """
+    found = _scenes_at(Path(os.path.expanduser(path)))
+    if found is not None:
+        return _examine_scenes(*found, camera_pattern, progress)
     data = open_data(path, camera_pattern=camera_pattern)
     known = KNOWN.get(data.name, {})
     parts: list[tuple[str, tuple[Crop, ...], Labels | None]] = [("train", data.train, data.train_identities)]
@@ -120,6 +131,35 @@ def examine(
         skipped=data.skipped,
         warnings=tuple(_warnings(data, splits)),
     )
+
+
+def _scenes_at(place: Path) -> tuple[Path, Callable[[Path], SearchData]] | None:
+    """Scenes, unless ``place`` is a set of crops; a folder that holds one of each is refused."""
+
+    def of_crops(folder: Path) -> bool:
+        return is_market_layout(folder) or is_msmt17_layout(folder)
+
+    found = None if of_crops(place) else search_layout(place)
+    if found is not None and found[0] != place:
+        crops = next((inner for inner in sorted(place.iterdir()) if of_crops(inner)), None)
+        if crops is not None:
+            raise ReseenError(
+                f"{shown(place)} holds 2 data sets: give one of {shown(crops.name)}, {shown(found[0].name)}"
+            )
+    return found
+
+
+def _examine_scenes(
+    place: Path,
+    read: Callable[[Path], SearchData],
+    camera_pattern: str | None,
+    progress: Callable[[int, int], None] | None,
+) -> Report:
+    if camera_pattern is not None:
+        raise ReseenError("a camera pattern is for plain folders of crops: leave it out for scenes")
+    data = read(place)
+    splits, damaged, skipped, warnings = examine_scenes(data, progress=progress)
+    return Report(data.name, data.root, splits, damaged, skipped, warnings)
 
 
 def _split(

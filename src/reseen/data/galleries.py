@@ -1,0 +1,224 @@
+"""Whom to search for, and where: the gallery of each query, read when it is asked for.
+
+CUHK-SYSU lists up to 4,000 images for each of 2,900 queries. Here a gallery is a row of small numbers and looks like
+a dictionary from image names to boxes; nothing is read before a size is asked for, and nothing is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, ItemsView, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reseen.data.paths import shown
+from reseen.errors import ReseenError
+from reseen.records import UNKNOWN_CAMERA, UNLABELLED, Labels, Probe, RawGallery, Scene, SearchData
+
+DEFAULT_SIZE = 100  # images in CUHK-SYSU's usual gallery
+
+
+class Targets(Mapping[str, Any]):
+    """Gallery image -> the target's box float32 ``[4]`` (xyxy, pixels), or None where the target is absent.
+
+    In the order of the test scenes, whatever the file's order is: it lists the right images first, which would
+    favour them where similarities tie.
+    """
+
+    __slots__ = ("_boxes", "_names", "_numbers", "rows")
+
+    def __init__(
+        self,
+        names: tuple[str, ...],
+        numbers: Mapping[str, int],
+        rows: NDArray[np.int32],
+        boxes: Mapping[int, NDArray[np.float32]],
+    ) -> None:
+        """``rows`` are those of the test scenes, ascending; ``boxes`` has some of them as keys."""
+        self._names, self._numbers, self.rows, self._boxes = names, numbers, rows, boxes
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[str]:
+        return (self._names[row] for row in self.rows.tolist())
+
+    def __getitem__(self, name: str) -> NDArray[np.float32] | None:
+        row = self._numbers[name]
+        place = int(np.searchsorted(self.rows, row))
+        if place == len(self.rows) or self.rows[place] != row:
+            raise KeyError(name)
+        return self._boxes.get(row)
+
+    def items(self) -> ItemsView[str, Any]:
+        return _Items(self)
+
+    @property
+    def found(self) -> int:
+        """Number of images that show the target."""
+        return len(self._boxes)
+
+
+class _Items(ItemsView[str, Any]):
+    """Pairs without a search for each of them."""
+
+    _mapping: Targets
+
+    def __iter__(self) -> Iterator[tuple[str, Any]]:
+        names, boxes = self._mapping._names, self._mapping._boxes
+        return ((names[row], boxes.get(row)) for row in self._mapping.rows.tolist())
+
+
+@dataclass(frozen=True)
+class Galleries:
+    """``targets[i]`` is the gallery of probe ``probes[i]`` (int64 ``[Q]``, rows of ``SearchData.probes``)."""
+
+    probes: Labels
+    targets: tuple[Targets, ...]
+    skipped: tuple[str, ...]
+
+
+def open_galleries(
+    data: SearchData,
+    size: int | None = None,
+    *,
+    cross_camera: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Galleries:
+    """The gallery of each probe by the data set's own protocol.
+
+    CUHK-SYSU: the images that ``TestG{size}.mat`` lists. Everything else: all test scenes but the query's own.
+
+    Args:
+        size: one of ``data.gallery_sizes``; None is 100 if that is there, else the largest.
+        cross_camera: leave out the scenes of the query's own camera (not what the benchmarks report).
+        progress: called with (probes done, probes in all) now and then.
+
+    Returns:
+        Probes whose gallery shows the target nowhere are left out, and so are images that are not among the
+        test scenes; ``skipped`` says how many.
+
+    Raises:
+        ReseenError: no queries, a size that is not there, cameras that nobody knows, or a damaged file.
+    """
+    if data.read_gallery is None or not data.probes:
+        raise ReseenError(f"{shown(data.name)} has no queries, so there is nothing to search for")
+    size = _size(data, size)
+    cameras = np.array([scene.camera for scene in data.test], dtype=np.int64)
+    if cross_camera and (cameras == UNKNOWN_CAMERA).any():
+        raise ReseenError(
+            f"{shown(data.name)} does not say which camera took each scene: leave cross_camera out"
+        )
+    numbers = {name: row for row, name in enumerate(data.test_names)}
+    whole = np.arange(len(data.test), dtype=np.int32)
+    probes = {probe.row: number for number, probe in enumerate(data.probes)}
+    found: dict[int, Targets] = {}
+    missing = _Missing()
+    for row, (names, boxes) in enumerate(data.read_gallery(size or 0)):
+        if row not in probes:
+            continue
+        probe = data.probes[probes[row]]
+        rows = np.delete(whole, probe.scene) if names is None else missing.known(names, boxes, numbers)
+        if cross_camera:
+            rows = rows[cameras[rows] != cameras[probe.scene]]
+        inside = set(rows.tolist())
+        right = {numbers[name]: box for name, box in boxes.items() if numbers.get(name, -1) in inside}
+        found[probes[row]] = Targets(data.test_names, numbers, rows, right)
+        if progress is not None and (len(found) % 64 == 0 or len(found) == len(probes)):
+            progress(len(found), len(probes))
+    if len(found) < len(probes):
+        raise ReseenError(
+            f"{shown(data.name)} lists {len(found)} galleries of size {size} for {len(probes)} queries: "
+            "get the data set's own files again"
+        )
+    kept = [number for number in sorted(found) if found[number].found]
+    skipped = list(missing.lines())
+    if len(kept) < len(probes):
+        skipped.append(f"{len(probes) - len(kept):,} queries whose gallery shows the person nowhere")
+    if not kept:
+        raise ReseenError(f"no gallery of {shown(data.name)} shows the person to find: {skipped[-1]}")
+    return Galleries(np.array(kept, dtype=np.int64), tuple(found[number] for number in kept), tuple(skipped))
+
+
+def probes_by_camera(scenes: tuple[Scene, ...], identities: tuple[Labels, ...]) -> tuple[Probe, ...]:
+    """One probe for each person and camera, as PRW does: the first box, of persons seen in two scenes or more."""
+    seen: dict[int, set[int]] = {}
+    first: dict[tuple[int, int], tuple[int, int]] = {}
+    for number, (scene, labels) in enumerate(zip(scenes, identities, strict=True)):
+        for place, person in enumerate(labels.tolist()):
+            if person != UNLABELLED:
+                seen.setdefault(person, set()).add(number)
+                first.setdefault((person, scene.camera), (number, place))
+    chosen = [(person, *first[person, camera]) for person, camera in sorted(first) if len(seen[person]) > 1]
+    return tuple(
+        Probe(number, scenes[number].boxes[place], row, person)
+        for row, (person, number, place) in enumerate(chosen)
+    )
+
+
+def galleries_by_identity(
+    scenes: tuple[Scene, ...],
+    names: tuple[str, ...],
+    identities: tuple[Labels, ...],
+    probes: tuple[Probe, ...],
+) -> Callable[[int], Iterable[RawGallery]]:
+    """What finds the targets where every test scene names its persons: their first box in each other scene."""
+    boxes: dict[int, dict[str, NDArray[np.float32]]] = {probe.identity: {} for probe in probes}
+    for scene, name, labels in zip(scenes, names, identities, strict=True):
+        for box, person in zip(scene.boxes, labels.tolist(), strict=True):
+            if person in boxes:
+                boxes[person].setdefault(name, box)
+    return partial(_by_identity, tuple(probe.identity for probe in probes), boxes)
+
+
+def _by_identity(
+    wanted: tuple[int, ...], boxes: dict[int, dict[str, NDArray[np.float32]]], _size: int
+) -> Iterator[RawGallery]:
+    for person in wanted:
+        yield None, boxes[person]
+
+
+def _size(data: SearchData, size: int | None) -> int | None:
+    sizes = data.gallery_sizes
+    if size is None:
+        return None if not sizes else DEFAULT_SIZE if DEFAULT_SIZE in sizes else max(sizes)
+    if size not in sizes:
+        there = (
+            f"is none of {', '.join(map(str, sizes))}" if sizes else "cannot be chosen: it has one gallery"
+        )
+        raise ReseenError(f"the gallery size {size} of {shown(data.name)} {there}")
+    return size
+
+
+class _Missing:
+    """Counts gallery images that are not among the test scenes."""
+
+    def __init__(self) -> None:
+        self._names: dict[str, None] = {}
+        self._places, self._targets = 0, 0
+
+    def known(
+        self, names: Iterable[str], boxes: Mapping[str, Any], numbers: Mapping[str, int]
+    ) -> NDArray[np.int32]:
+        """Rows of those that are, ascending, each once."""
+        rows = []
+        for name in dict.fromkeys(names):
+            row = numbers.get(name)
+            if row is None:
+                self._names[name] = None
+                self._places += 1
+                self._targets += name in boxes
+            else:
+                rows.append(row)
+        return np.array(sorted(rows), dtype=np.int32)
+
+    def lines(self) -> Iterator[str]:
+        if self._places:
+            yield (
+                f"{self._places:,} gallery places ({self._targets:,} of them with the target) name "
+                f"{len(self._names):,} images that are not among the test scenes "
+                f"(first: {shown(next(iter(self._names)))})"
+            )
