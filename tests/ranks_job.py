@@ -45,7 +45,7 @@ def train(
     drift: float = 0.0,
     ranks: Ranks = ALONE,
 ) -> dict[str, Any]:
-    """What can be compared, in order: the memories after every step, and all else after every epoch.
+    """What can be compared, in order: memories and weights after every step, and all else after every epoch.
 
     Args:
         stop_in: epoch that ends before it is saved; 0 = none.
@@ -53,13 +53,16 @@ def train(
     """
     config = tiny(recipe, *settings)
     method = get_method(config.method)
-    seen: dict[str, Any] = {name: [] for name in ("steps", "labels", "memory", "networks", "statistics")}
+    seen: dict[str, Any] = {
+        name: [] for name in ("steps", "weights", "labels", "memory", "networks", "statistics")
+    }
     seen["embedded"] = 0
 
     def update(run, batch, labels, keys):
         method.update(run, batch, labels, keys)
         rows = getattr(batch, "rows", batch)
         seen["steps"].append(digest(rows, labels, *keys.values(), *run.memory.values()))
+        seen["weights"].append(digest(*run.networks.parameters()))
         if drift and ranks.rank == 1:
             run.memory["second"] += drift
 

@@ -99,9 +99,9 @@ def test_two_processes_follow_one(recipe, job):
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_both_processes_have_the_same_after_every_step(recipe, job):
     first, second = (seen[recipe] for seen in job[1])
-    for what in ("steps", "labels", "memory", "networks", "loss"):
+    for what in ("steps", "weights", "labels", "memory", "networks", "loss"):
         assert first[what] == second[what], what
-    assert len(first["steps"]) == 8
+    assert len(first["steps"]) == len(set(first["weights"])) == 8  # they did move
 
 
 def test_each_process_embeds_its_share(job):
