@@ -103,7 +103,7 @@ def test_memory_moves_by_equation_11_after_the_step_and_only_in_the_rows_of_the_
         torch.tensor([3, 5]),
         torch.nn.functional.normalize(torch.randn(2, run.networks.first.dim), dim=1),
     )
-    method.update(run, TrainBatch(rows, None, None), torch.zeros(2), {"first": x, "second": x})
+    method.update(run, rows, torch.zeros(2), {"first": x, "second": x})
     for name, memory in run.memory.items():
         for i, row in enumerate(rows.tolist()):
             expected = 0.2 * before[name][row] + 0.8 * x[i]
@@ -127,6 +127,6 @@ def test_centroids_stand_still_within_an_epoch_when_asked_to(tmp_path):
         before = memory_centroids(run, "first").clone()
         x = torch.nn.functional.normalize(torch.randn(1, run.networks.first.dim), dim=1)
         method.update(
-            run, TrainBatch(torch.tensor([0]), None, None), torch.zeros(1), {"first": x, "second": x}
+            run, torch.tensor([0]), torch.zeros(1), {"first": x, "second": x}
         )
         assert torch.equal(memory_centroids(run, "first"), before) != moves

@@ -17,6 +17,7 @@ from reseen.config.sections import (
     DataConfig,
     LossConfig,
     ModelConfig,
+    SearchConfig,
     TrainConfig,
 )
 
@@ -28,6 +29,7 @@ __all__ = [
     "DataConfig",
     "LossConfig",
     "ModelConfig",
+    "SearchConfig",
     "TrainConfig",
     "differences",
     "fingerprint",

@@ -129,10 +129,13 @@ class TrainConfig:
     """Optimisation (Section 4.2) and the run."""
 
     epochs: int = 80
-    iterations: int = 400  # per epoch
-    batch_size: int = 64
+    iterations: int = 400  # per epoch; 0 (scenes only) = every scene once
+    batch_size: int = 64  # images: crops or scenes
     instances: int = 4  # images of one pseudo identity in a batch
+    optimizer: Literal["adam", "sgd"] = "adam"  # sgd: momentum 0.9
     lr: float = 3.5e-4
+    warmup: int = 0  # first steps of the run, over which the rate rises from a third
+    clip_norm: float = 0.0  # largest norm of the gradient; 0 = any
     weight_decay: float = 5e-4
     lr_steps: tuple[float, ...] = (0.25, 0.5, 0.75)  # x0.1 after these shares of the epochs: 20, 40, 60 of 80
     precision: Literal["auto", "bf16", "fp16", "none"] = "auto"
@@ -141,16 +144,64 @@ class TrainConfig:
     device: str = "auto"
 
     def __post_init__(self) -> None:
-        for count in ("epochs", "iterations", "instances"):
+        for count in ("epochs", "instances"):
             _check(getattr(self, count) >= 1, f"train.{count}", getattr(self, count), "be at least 1")
-        multiple = self.batch_size >= 2 and self.batch_size % self.instances == 0
-        must = f"be at least 2 and a multiple of train.instances = {self.instances}"
+        for count in ("iterations", "warmup"):
+            _check(getattr(self, count) >= 0, f"train.{count}", getattr(self, count), "be 0 or more")
+        _check(0 <= self.clip_norm < float("inf"), "train.clip_norm", self.clip_norm, "be 0 (off) or more")
+        multiple = self.batch_size >= 1 and self.batch_size % self.instances == 0
+        must = f"be a multiple of train.instances = {self.instances}"
         _check(multiple, "train.batch_size", self.batch_size, must)
         _check(0 < self.lr < float("inf"), "train.lr", self.lr, "be a finite number above 0")
         _check(0 <= self.weight_decay < 1, "train.weight_decay", self.weight_decay, "be in [0, 1)")
         rising = all(before < now for before, now in itertools.pairwise((0.0, *self.lr_steps, 1.0)))
         _check(rising, "train.lr_steps", list(self.lr_steps), "rise strictly between 0 and 1")
         _check(self.evaluate_every >= 0, "train.evaluate_every", self.evaluate_every, "be 0 (last) or more")
+
+
+@dataclass(frozen=True)
+class SearchConfig:
+    """Person search: R-SiamNet (docs/methods/r-siamnet.md says where each value comes from)."""
+
+    detector: Literal["reppoints", "retinanet", "faster-rcnn"] = "reppoints"  # Table 6
+    channels: int = 256  # of the feature pyramid
+    dim: int = 2048  # of a feature
+    freeze: bool = True  # stem, first stage and batch statistics stay as pretrained; false: from scratch
+    long_side: int = 1333  # pixels that a scene has at most
+    short_side: int = 800
+    self_instance: bool = True  # L_ins
+    inter_instance: bool = True  # L_int
+    int_reduction: Literal["sum", "mean"] = "sum"  # mean: times 45 persons, the published batch's
+    cluster: bool = True  # L_clu
+    scale: float = 16.0  # gamma
+    margin: float = 0.1  # delta
+    momentum: float = 0.2  # weight of a memory's OLD value
+    memory: Literal["concat", "dual"] = "concat"
+    image_filter: Literal["none", "link", "next", "strict"] = "link"  # Table 8
+    cluster_first: bool = False  # true: pseudo labels from the first epoch on; false: everybody alone in it
+    crop_level: Literal["P4", "P3half"] = "P4"
+    paths_at_test: Literal["search", "both"] = "search"  # Table 5
+
+    def __post_init__(self) -> None:
+        _check(
+            self.channels >= 8 and self.channels % 8 == 0,
+            "search.channels",
+            self.channels,
+            "be a multiple of 8",
+        )
+        _check(self.dim >= 1, "search.dim", self.dim, "be at least 1")
+        sides = 32 <= self.short_side <= self.long_side
+        _check(sides, "search.short_side", self.short_side, f"be 32 to search.long_side = {self.long_side}")
+        _check(0 < self.scale < float("inf"), "search.scale", self.scale, "be above 0")
+        _check(-2 < self.margin < 2, "search.margin", self.margin, "be a difference of cosines")
+        _check(
+            0 <= self.momentum < 1, "search.momentum", self.momentum, "be in [0, 1): the old value's weight"
+        )
+
+    @property
+    def reidentifies(self) -> bool:
+        """Whether any loss but the detector's is on."""
+        return self.self_instance or self.inter_instance or self.cluster
 
 
 @dataclass(frozen=True)
@@ -165,9 +216,17 @@ class Config:
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    search: SearchConfig = field(default_factory=SearchConfig)
 
     def __post_init__(self) -> None:
         _check(0 <= self.seed < 2**32, "seed", self.seed, "be a whole number in [0, 2^32)")
+        if self.method == "r-siamnet":
+            self._check_search()
+            return
+        if self.search != SearchConfig():
+            raise ReseenError(f"search.* is for r-siamnet, not for {self.method}")
+        _check(self.train.iterations >= 1, "train.iterations", self.train.iterations, "be at least 1")
+        _check(self.train.batch_size >= 2, "train.batch_size", self.train.batch_size, "be at least 2")
         if self.method != "cacl" and self.cluster.features == "augmented":
             raise ReseenError(f"cluster.features=augmented is for cacl: {self.method} has memory or fresh")
         if not self.cluster.enabled and (self.loss.inter or self.loss.intra != "none"):
@@ -175,3 +234,12 @@ class Config:
                 "cluster.enabled=false leaves no labels for the cluster losses: "
                 "set loss.inter=false and loss.intra=none too"
             )
+
+    def _check_search(self) -> None:
+        if self.cluster != ClusterConfig() or self.loss != LossConfig():
+            raise ReseenError(
+                "cluster.* and loss.* are for crops; r-siamnet clusters and contrasts by search.*"
+            )
+        for side in ("height", "width"):
+            value = getattr(self.data, side)
+            _check(value % 16 == 0, f"data.{side}", value, "be a multiple of 16 for r-siamnet")

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from reseen.data.paths import shown
 from reseen.errors import ReseenError
-from reseen.records import Crop, Labels
+from reseen.records import Crop, Labels, Scene
 
 try:
     from torchvision.io import ImageReadMode, decode_jpeg
@@ -107,20 +107,22 @@ def scan_images(
     return tuple(crops[row] for row in kept), kept, problems
 
 
-def fingerprint(crops: Sequence[Crop], root: Path) -> str:
-    """Hex digest over the crops in their order: names relative to ``root``, sizes, cameras; no identities.
+def fingerprint(images: Sequence[Crop] | Sequence[Scene], root: Path) -> str:
+    """Hex digest over the images in their order: names relative to ``root``, sizes, cameras, boxes; no identities.
 
     Raises:
         ReseenError: a file is missing.
     """
     digest = hashlib.sha256()
-    for crop in crops:
+    for image in images:
         try:
-            size = os.stat(crop.path).st_size
+            size = os.stat(image.path).st_size
         except OSError as error:
-            raise ReseenError(f"{shown(crop.path)} cannot be read: {error.strerror}") from error
-        name = crop.path.relative_to(root) if crop.path.is_relative_to(root) else crop.path
-        digest.update(f"{name.as_posix()}\0{size}\0{crop.camera}\n".encode("utf-8", "surrogateescape"))
+            raise ReseenError(f"{shown(image.path)} cannot be read: {error.strerror}") from error
+        name = image.path.relative_to(root) if image.path.is_relative_to(root) else image.path
+        digest.update(f"{name.as_posix()}\0{size}\0{image.camera}\n".encode("utf-8", "surrogateescape"))
+        if isinstance(image, Scene):
+            digest.update(image.boxes.astype("<f4").tobytes())
     return digest.hexdigest()
 
 

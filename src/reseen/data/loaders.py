@@ -31,6 +31,11 @@ class TrainBatch:
     first: Tensor | None
     second: Tensor | None
 
+    @property
+    def persons(self) -> Tensor:
+        """Row of each person in arrays ``[M]``: int64 ``[N]``."""
+        return self.rows
+
     def to(self, device: torch.device | str, channels_last: bool = False) -> TrainBatch:
         """The batch on ``device``, images in channels_last layout if asked."""
 

@@ -40,7 +40,7 @@ def embed_crops(
         device: where to compute; None is the device that ``config`` names.
     """
     if device is None:
-        device, precision = _available(config)
+        device, precision = available(config)
     else:
         precision = resolve_precision(device, config.train.precision)
     return embed(
@@ -55,7 +55,7 @@ def embed_crops(
     )
 
 
-def _available(config: Config) -> tuple[torch.device, str]:
+def available(config: Config) -> tuple[torch.device, str]:
     """The device and precision of ``config``, or this machine's own: a model trained elsewhere is used here."""
     try:
         device = resolve_device(config.train.device)

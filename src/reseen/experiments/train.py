@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import difflib
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from reseen.config import Config, from_yaml, resolve
+from reseen.config import Config
 from reseen.data import open_data
 from reseen.errors import ReseenError
 from reseen.evaluation import as_record, evaluate_features, sees_grey
+from reseen.experiments.configure import SCENES, configuration, stored_weights
 from reseen.experiments.progress import Progress
 from reseen.experiments.run_report import report
+from reseen.experiments.search import train_search
 from reseen.experiments.usable import usable
 from reseen.methods import get_method
 from reseen.methods.common import embed_clean
 from reseen.metrics import clustering_scores
 from reseen.records import UNKNOWN_CAMERA, ReidData
 from reseen.training import ALONE, Method, Ranks, Run, deployed_name, fit, join
-
-NAMES = ("cacl", "cscl", "spcl", "cluster-contrast")  # each is also the name of its recipe
 
 
 def train(
@@ -37,14 +35,18 @@ def train(
     settings: list[str] | None = None,
 ) -> Path:
     """Train, evaluate where the data has a test split, and write the report. Returns the run folder."""
+    if method in SCENES:
+        if camera_pattern is not None:
+            raise ReseenError("--camera-pattern is for folders of crops; scenes say their camera themselves")
+        return train_search(method, data, run, resume, weights, recipe, config, settings or [])
     with join() as ranks:
         images = open_data(data, camera_pattern=camera_pattern)
         folder = run or Path("runs") / f"{Path(recipe or method).stem}-{images.name.lower()}"
-        resolved = _configuration(method, folder, resume, recipe, config, settings or [])
+        resolved = configuration(method, folder, resume, recipe, config, settings or [])
         with Progress(quiet=not ranks.first) as progress:
             bad = resolved.data.max_bad_share
             images = usable(images, max_bad_share=bad, progress=progress, ranks=ranks)
-        start = weights or (_stored_weights(folder) if resume else None) or "imagenet"
+        start = weights or (stored_weights(folder) if resume else None) or "imagenet"
         train_run(resolved, images, folder, resume=resume, weights=start, ranks=ranks)
         if ranks.first:
             report(folder, images=images)
@@ -117,42 +119,3 @@ def watch(run: Run, method: Method, images: ReidData) -> dict[str, Any]:
         if scores.valid_queries:  # with one camera there is nothing to find across cameras
             record["test"] = as_record(scores)
     return record
-
-
-def _configuration(
-    method: str, folder: Path, resume: bool, recipe: str | None, config: Path | None, settings: list[str]
-) -> Config:
-    """Recipe, file and settings; a resumed run without any of them takes its own ``config.yaml``."""
-    if method not in NAMES:
-        near = difflib.get_close_matches(method, NAMES, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(NAMES)}"
-        raise ReseenError(f"there is no method {method!r}: {hint}")
-    stored = folder / "config.yaml"
-    plain = recipe is None and config is None and not settings
-    resolved = (
-        _stored(stored)
-        if resume and plain and stored.exists()
-        else resolve(recipe or method, config, settings)
-    )
-    expected = resolve(method)
-    if (resolved.method, resolved.loss.symmetric) != (expected.method, expected.loss.symmetric):
-        source = recipe or config or (stored if resume and plain else "--set")
-        raise ReseenError(f"{source} is not a run of {method!r}: name its method")
-    return resolved
-
-
-def _stored_weights(folder: Path) -> str | None:
-    """What a run that stopped before its first checkpoint began with."""
-    try:
-        found = json.loads((folder / "environment.json").read_text()).get("weights")
-    except (OSError, ValueError, AttributeError):
-        return None
-    return found if isinstance(found, str) else None
-
-
-def _stored(path: Path) -> Config:
-    """The configuration of a run folder; what is wrong with it is said with its name."""
-    try:
-        return from_yaml(path.read_text(encoding="utf-8", errors="replace"))
-    except ReseenError as error:
-        raise ReseenError(f"{path}: {error}") from error

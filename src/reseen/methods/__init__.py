@@ -1,13 +1,14 @@
 """Only what a paper changes: one file per method, one literal dictionary."""
 
 from reseen.errors import ReseenError
-from reseen.methods import cacl, cluster_contrast, spcl
+from reseen.methods import cacl, cluster_contrast, r_siamnet, spcl
 from reseen.training import Method
 
 METHODS: dict[str, Method] = {
     "cacl": cacl.METHOD,
     "spcl": spcl.METHOD,
     "cluster-contrast": cluster_contrast.METHOD,
+    "r-siamnet": r_siamnet.METHOD,
 }
 
 

@@ -16,6 +16,7 @@ from reseen.data import TrainBatch
 from reseen.evaluation import sees_grey
 from reseen.losses import instance_loss, inter_view_loss
 from reseen.methods.common import (
+    ON_CROPS,
     contrast,
     embed_augmented,
     embed_clean,
@@ -137,14 +138,14 @@ def _second_alone(run: Run, batch: TrainBatch, labels: Tensor) -> tuple[dict[str
     return {"intra_second": contrast(run, x2, memory_centroids(run, "second"), labels)}, {"second": x2}
 
 
-def update(run: Run, batch: TrainBatch, labels: Tensor, keys: dict[str, Tensor]) -> None:
+def update(run: Run, rows: Tensor, labels: Tensor, keys: dict[str, Tensor]) -> None:
     """Eq. (11) and (12)."""
     for name in _memories(run):
-        update_rows(run, name, batch.rows, keys[name])
+        update_rows(run, name, rows, keys[name])
 
 
 def _memories(run: Run) -> list[str]:
     return [name for name in ("first", "second") if name in run.memory]
 
 
-METHOD = Method(Siamese, deployed, views, start, embed, assign, remember, losses, update)
+METHOD = Method(*ON_CROPS, Siamese, deployed, views, start, embed, assign, remember, losses, update)

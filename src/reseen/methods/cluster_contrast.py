@@ -12,7 +12,15 @@ from torch import Tensor
 
 from reseen.data import TrainBatch
 from reseen.memory import cluster_means, momentum_update
-from reseen.methods.common import OneBranch, contrast, embed_clean, first_view, only_encoder, pseudo_labels
+from reseen.methods.common import (
+    ON_CROPS,
+    OneBranch,
+    contrast,
+    embed_clean,
+    first_view,
+    only_encoder,
+    pseudo_labels,
+)
 from reseen.records import Crop, Labels, PseudoLabels
 from reseen.training.run import Method, Run
 
@@ -42,11 +50,13 @@ def losses(run: Run, batch: TrainBatch, labels: Tensor) -> tuple[dict[str, Tenso
     return {"cluster": contrast(run, x, run.memory["centroids"], labels)}, {"centroids": x}
 
 
-def update(run: Run, batch: TrainBatch, labels: Tensor, keys: dict[str, Tensor]) -> None:
+def update(run: Run, rows: Tensor, labels: Tensor, keys: dict[str, Tensor]) -> None:
     """Every query moves the row of its cluster, in batch order."""
     momentum_update(
         run.memory["centroids"], labels, keys["centroids"].detach().float(), momentum=run.config.loss.momentum
     )
 
 
-METHOD = Method(OneBranch, only_encoder, first_view, start, embed, assign, remember, losses, update)
+METHOD = Method(
+    *ON_CROPS, OneBranch, only_encoder, first_view, start, embed, assign, remember, losses, update
+)

@@ -16,14 +16,22 @@ from reseen.data import train_batches
 from reseen.evaluation.encoders import BATCH, embed_crops
 from reseen.losses import cluster_loss
 from reseen.memory import cluster_means, momentum_update
-from reseen.models import Encoder
+from reseen.models import Encoder, build_encoder
 from reseen.records import Crop, Labels, PseudoLabels
+from reseen.training.feeding import draw_crops, load_crops
 from reseen.training.parallel import shared_neighbours
 from reseen.training.ranks import ALONE, Ranks
 from reseen.training.run import Run
 
 AUGMENTED_SALT = 7919  # keeps the clustering views apart from the training views of the same epoch
 MIN_TO_STANDARDISE = 8  # images of a camera
+
+
+def crop_encoder(config: Config) -> Encoder:
+    return build_encoder(config.model)
+
+
+ON_CROPS = (crop_encoder, draw_crops, load_crops)  # the first fields of a Method
 
 
 class OneBranch(nn.Module):

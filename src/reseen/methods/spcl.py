@@ -13,6 +13,7 @@ from torch import Tensor
 from reseen.clustering import dbscan, jaccard_graph, keep_reliable, spcl_alpha, spcl_reliability
 from reseen.data import TrainBatch
 from reseen.methods.common import (
+    ON_CROPS,
     OneBranch,
     contrast,
     embed_clean,
@@ -81,8 +82,10 @@ def losses(run: Run, batch: TrainBatch, labels: Tensor) -> tuple[dict[str, Tenso
     return {"cluster": contrast(run, x, memory_centroids(run, "first"), labels)}, {"first": x}
 
 
-def update(run: Run, batch: TrainBatch, labels: Tensor, keys: dict[str, Tensor]) -> None:
-    update_rows(run, "first", batch.rows, keys["first"])
+def update(run: Run, rows: Tensor, labels: Tensor, keys: dict[str, Tensor]) -> None:
+    update_rows(run, "first", rows, keys["first"])
 
 
-METHOD = Method(OneBranch, only_encoder, first_view, start, embed, assign, remember, losses, update)
+METHOD = Method(
+    *ON_CROPS, OneBranch, only_encoder, first_view, start, embed, assign, remember, losses, update
+)

@@ -23,6 +23,8 @@ from torch import Tensor
 from reseen.config import Config, differences, from_yaml, to_yaml
 from reseen.errors import ReseenError
 from reseen.models import Encoder, build_encoder
+from reseen.models.pyramid import build_pyramid
+from reseen.models.search import SearchNetwork, build_search_network
 from reseen.training.run import Run
 
 LAST = "last.safetensors"
@@ -164,6 +166,19 @@ def load_encoder(source: Path, *, branch: str | None = None) -> tuple[Encoder, C
     encoder = build_encoder(checkpoint.config.model)
     encoder.load_state_dict(tensors)
     return encoder.eval(), checkpoint
+
+
+def load_searcher(source: Path) -> tuple[SearchNetwork, Checkpoint]:
+    """The network of a trained person search, in evaluation mode, from a run folder or a checkpoint file."""
+    path = source / "checkpoint" / LAST if source.is_dir() else source
+    checkpoint = read_checkpoint(path)
+    config = checkpoint.config
+    if config.method != "r-siamnet":
+        raise ReseenError(f"{path} holds a model for crops ({config.method}): give one that searches scenes")
+    pyramid, _ = build_pyramid(config.model.backbone, channels=config.search.channels, weights="none")
+    network = build_search_network(config, pyramid)
+    network.load_state_dict(checkpoint.under(f"networks.{checkpoint.state['deployed']}."))
+    return network.eval(), checkpoint
 
 
 def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:

@@ -3,33 +3,30 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 
-from reseen.data import TrainBatch, balanced_batches, train_batches, uniform_batches
 from reseen.errors import ReseenError
 from reseen.memory import cluster_means
 from reseen.metrics import cross_camera_share, feature_spread
-from reseen.records import Crop, PseudoLabels, cameras_of
+from reseen.records import PseudoLabels, cameras_of
 from reseen.training.parallel import average_statistics, losses_of, same_everywhere, whole_batch
-from reseen.training.run import Method, Run, known_cameras, learning_rate
+from reseen.training.run import Batches, Images, Method, Run, known_cameras, learning_rate
 
 SHOW_SECONDS = 0.3  # between looks at the loss of a step: each makes an accelerator's host wait for it
 
 
 @dataclass
 class EpochStats:
-    """What one epoch did: mean of each loss term, and how the images clustered."""
+    """What one epoch did: mean of each loss term, and how the persons clustered (a crop shows one person)."""
 
-    images: int
-    clusters: int  # of two images or more
-    outliers: int  # images that are alone
+    images: int  # crops, or persons in scenes
+    clusters: int  # of two or more
+    outliers: int  # who is alone
     cross_camera_share: float  # of the clusters; nan where cameras are not known
     feature_spread: float  # 1 = all over the sphere, 0 = collapsed
     label_free: float  # criterion for choosing an epoch without test labels
@@ -37,15 +34,16 @@ class EpochStats:
     seconds: dict[str, float] = field(default_factory=dict)
 
 
-def train_epoch(run: Run, crops: tuple[Crop, ...], method: Method) -> EpochStats:
-    """Embed every crop, cluster the features into pseudo identities, contrast batches against them.
+def train_epoch(run: Run, images: Images, method: Method) -> EpochStats:
+    """Embed every person, cluster the features into pseudo identities, contrast batches against them.
 
     Advances ``run`` in place, but for its epoch counter (CACL, Algorithm 1, lines 3 to 8). On several processes each
     calls this, and all end with the same networks, memories and labels.
 
     Args:
         run: networks, optimiser, memories.
-        crops: the M unlabelled images in a fixed order; row i of every ``[M, ...]`` array is crop i.
+        images: unlabelled crops, or scenes with boxes, of M persons in a fixed order; row i of every ``[M, ...]``
+            array is person i.
         method: the functions in which one paper differs from another.
 
     Raises:
@@ -53,20 +51,18 @@ def train_epoch(run: Run, crops: tuple[Crop, ...], method: Method) -> EpochStats
     """
     config, started = run.config, time.perf_counter()
 
-    features = method.embed(run, crops)  # [M, D]
+    features = method.embed(run, images)  # [M, D]
     embedded = time.perf_counter()
     run.step("cluster", 0, 1)
-    pseudo = method.assign(run, features, cameras_of(crops))
+    pseudo = method.assign(run, features, cameras_of(images))
     if config.cluster.enabled and pseudo.num_clusters < 2:
         raise ReseenError(_too_few_classes(run, pseudo))
     run.labels = pseudo.labels
     method.remember(run, features, pseudo)
-    stats = _describe(features, pseudo, crops)
+    stats = _describe(features, pseudo, images)
     clustered = time.perf_counter()
 
-    for group in run.optimizer.param_groups:
-        group["lr"] = learning_rate(config, run.epoch)
-    stats.loss = _train(run, crops, method, _draw(run, pseudo, crops))
+    stats.loss = _train(run, images, method, method.draw(run, pseudo, images))
     average_statistics(run)
     if not all(bool(t.isfinite().all()) for t in run.networks.state_dict().values()):
         raise ReseenError(_not_finite(run, {}))  # before these weights could replace the last good ones
@@ -79,27 +75,30 @@ def train_epoch(run: Run, crops: tuple[Crop, ...], method: Method) -> EpochStats
     return stats
 
 
-def _train(
-    run: Run, crops: tuple[Crop, ...], method: Method, batches: Sequence[NDArray[np.int64]]
-) -> dict[str, float]:
+def _train(run: Run, images: Images, method: Method, batches: Batches) -> dict[str, float]:
     """One step per batch; returns the mean of each loss term over the epoch."""
     labels = torch.from_numpy(run.labels).to(run.device)  # [M]
     losses = losses_of(run, method)
     sums: dict[str, Tensor] = {}
     looked = time.perf_counter()
     run.networks.train()
-    for done, batch in enumerate(_loader(run, crops, batches, method), start=1):
-        terms, keys = losses(batch, labels[batch.rows])
+    for done, batch in enumerate(method.load(run, images, batches, method.views(run.config)), start=1):
+        for group in run.optimizer.param_groups:
+            group["lr"] = learning_rate(run.config, run.epoch, run.epoch * len(batches) + done)
+        terms, keys = losses(batch, labels[batch.persons])
         loss = torch.stack(list(terms.values())).sum()
         look = done == len(batches) or time.perf_counter() - looked > SHOW_SECONDS
         if (look or run.device.type == "cpu") and not torch.isfinite(loss):
             raise ReseenError(_not_finite(run, terms))
         run.optimizer.zero_grad(set_to_none=True)
         run.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        if run.config.train.clip_norm:
+            run.scaler.unscale_(run.optimizer)
+            torch.nn.utils.clip_grad_norm_(run.networks.parameters(), run.config.train.clip_norm)
         run.scaler.step(run.optimizer)
         run.scaler.update()
-        whole, own, features = whole_batch(run, batches[done - 1], batch, labels, keys)
-        method.update(run, whole, own, features)  # after the step: backward() has no side effect
+        rows, features = whole_batch(run, batch.persons, keys)
+        method.update(run, rows, labels[rows], features)  # after the step: backward() has no side effect
         for name, value in {**terms, "total": loss}.items():
             sums[name] = sums.get(name, torch.zeros((), device=run.device)) + value.detach()
         if look:
@@ -109,50 +108,12 @@ def _train(
     return {name: value / len(batches) for name, value in zip(sums, means.tolist(), strict=True)}
 
 
-def _draw(run: Run, pseudo: PseudoLabels, crops: tuple[Crop, ...]) -> list[NDArray[np.int64]]:
-    """Rows of every batch of this epoch: identity-balanced, or any image when nothing is clustered."""
-    train, seed = run.config.train, run.config.seed
-    if not run.config.cluster.enabled:
-        return uniform_batches(
-            len(crops), batch_size=train.batch_size, iterations=train.iterations, seed=seed, epoch=run.epoch
-        )
-    cameras = known_cameras(crops)
-    return balanced_batches(
-        pseudo.labels,
-        cameras if cameras is not None else cameras_of(crops),
-        batch_size=train.batch_size,
-        instances=train.instances,
-        iterations=train.iterations,
-        camera_aware=run.config.data.camera_aware == "auto" and cameras is not None,
-        seed=seed,
-        epoch=run.epoch,
-    )
-
-
-def _loader(
-    run: Run, crops: tuple[Crop, ...], batches: Sequence[NDArray[np.int64]], method: Method
-) -> Iterator[TrainBatch]:
-    for batch in train_batches(
-        crops,
-        batches,
-        run.config.data,
-        seed=run.config.seed,
-        epoch=run.epoch,
-        views=method.views(run.config),
-        workers=run.config.data.workers,
-        rank=run.ranks.rank,
-        ranks=run.ranks.ranks,
-        pin=run.device.type == "cuda",
-    ):
-        yield batch.to(run.device, channels_last=run.config.train.channels_last)
-
-
-def _describe(features: Tensor, pseudo: PseudoLabels, crops: tuple[Crop, ...]) -> EpochStats:
+def _describe(features: Tensor, pseudo: PseudoLabels, images: Images) -> EpochStats:
     """Clusters of two and more, images that are alone, and three signs of health."""
     sizes = np.bincount(pseudo.labels[pseudo.labels >= 0], minlength=1)
-    cameras = known_cameras(crops)
+    cameras = known_cameras(images)
     return EpochStats(
-        images=len(crops),
+        images=len(pseudo.labels),
         clusters=int((sizes > 1).sum()),
         outliers=pseudo.num_outliers + int((sizes == 1).sum()),
         cross_camera_share=cross_camera_share(pseudo.labels, cameras)

@@ -17,18 +17,18 @@ import torch
 from reseen.config import Config, to_yaml
 from reseen.data import fingerprint
 from reseen.errors import ReseenError
-from reseen.models import build_encoder, load_weights, resolve_precision
-from reseen.records import Crop
+from reseen.models import load_weights, resolve_precision
 from reseen.training.checkpoint import LAST, restore_run, save_encoder, save_run
 from reseen.training.environment import environment
 from reseen.training.epoch import train_epoch
 from reseen.training.health import warnings
 from reseen.training.parallel import check_batch
 from reseen.training.ranks import ALONE, Ranks
-from reseen.training.run import Method, Run, Step, learning_rate
+from reseen.training.run import Images, Method, Run, Step, learning_rate
 
 Watch = Callable[[Run, Method], dict[str, Any]]  # diagnostics and test scores, from outside of training
 Say = Callable[[str], None]
+SGD_MOMENTUM = 0.9
 START, BEST, LABEL_FREE = "start.safetensors", "best-on-test.safetensors", "label-free.safetensors"
 
 
@@ -42,7 +42,7 @@ def new_run(config: Config, method: Method, *, weights: str | Path, say: Say, ra
     torch.manual_seed(config.seed)
     ranks = ranks.on(config.train.device)
     device = ranks.device
-    encoder = build_encoder(config.model)
+    encoder: Any = method.encoder(config)
     if weights != "none" and ranks.first:
         say(load_weights(encoder, weights).summary())
     torch.manual_seed(config.seed)  # again: loading weights may have drawn
@@ -52,10 +52,12 @@ def new_run(config: Config, method: Method, *, weights: str | Path, say: Say, ra
     ranks.send_from_first(networks.state_dict().values())
     precision = resolve_precision(device, config.train.precision)
     ranks.agree(precision, "computes in another precision", "set train.precision=none")
-    optimizer = torch.optim.Adam(
-        [p for p in networks.parameters() if p.requires_grad],
-        lr=config.train.lr,
-        weight_decay=config.train.weight_decay,
+    moving = [p for p in networks.parameters() if p.requires_grad]
+    lr, decay = config.train.lr, config.train.weight_decay
+    optimizer = (
+        torch.optim.Adam(moving, lr=lr, weight_decay=decay)
+        if config.train.optimizer == "adam"
+        else torch.optim.SGD(moving, lr=lr, weight_decay=decay, momentum=SGD_MOMENTUM)
     )
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
     return Run(config, networks, optimizer, scaler, device, precision, ranks=ranks)
@@ -63,7 +65,7 @@ def new_run(config: Config, method: Method, *, weights: str | Path, say: Say, ra
 
 def fit(
     config: Config,
-    crops: tuple[Crop, ...],
+    images: Images,
     method: Method,
     *,
     folder: Path,
@@ -75,12 +77,12 @@ def fit(
     say: Say = print,
     ranks: Ranks = ALONE,
 ) -> Run:
-    """Train ``method`` on ``crops`` and leave a self-describing run folder.
+    """Train ``method`` on ``images`` and leave a self-describing run folder.
 
     On several processes each calls this; the first alone writes, and all must see ``folder`` to resume.
 
     Args:
-        crops: the images; this function and all it calls never see an identity.
+        images: crops, or scenes with boxes; this function and all it calls never see an identity.
         folder: the run folder; ``root``: the data folder that relative names are taken from.
         resume: continue ``folder``'s last checkpoint; without one, start over.
         watch: called after each epoch (by every process); what it returns is added to the epoch's record.
@@ -91,7 +93,7 @@ def fit(
         ReseenError: see :func:`train_epoch`, :func:`restore_run`; or ``folder`` already holds a run.
     """
     last = folder / "checkpoint" / LAST
-    data = fingerprint(crops, root)
+    data = fingerprint(images, root)
     check_batch(config, ranks)
     ranks.agree(_everywhere(config), "has other settings", "give each the same words")
     ranks.agree(data, "sees other images", "give each the same --data")
@@ -107,10 +109,10 @@ def fit(
     if ranks.first:
         _begin(run, method, folder, None if begun else str(weights))
     if run.epoch == 0:
-        method.start(run, crops)
+        method.start(run, images)
     while run.epoch < config.train.epochs:
         started, before = time.perf_counter(), _copy(run, method)
-        stats = train_epoch(run, crops, method)
+        stats = train_epoch(run, images, method)
         run.epoch += 1
         record: dict[str, Any] = {
             "epoch": run.epoch,
@@ -189,7 +191,8 @@ def describe(record: dict[str, Any], config: Config) -> str:
     if "diagnostics" in record:
         parts.append(f"ARI {record['diagnostics']['ari']:.2f}")
     if "test" in record:
-        parts.append(f"mAP {record['test']['mean_ap']:.1%} rank-1 {record['test']['rank1']:.1%}")
+        test = record["test"]
+        parts.append(f"mAP {test['mean_ap']:.1%} top-1 {test.get('rank1', test.get('top1')):.1%}")
     left = (config.train.epochs - record["epoch"]) * record["seconds"]["epoch"]
     return " | ".join([*parts, f"{record['seconds']['epoch']:.0f} s", f"{left / 60:.0f} min left"])
 

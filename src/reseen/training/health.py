@@ -16,22 +16,23 @@ def warnings(stats: EpochStats, config: Config, epoch: int) -> list[str]:
     """One line per sign found in the statistics of ``epoch`` (from 1); an empty list means none."""
     found = []
     cluster = config.cluster
-    if config.cluster.enabled and stats.clusters < FEW_CLUSTERS:
+    crops = config.method != "r-siamnet"  # FINCH has no knobs, and its first epoch leaves everybody alone
+    if crops and cluster.enabled and stats.clusters < FEW_CLUSTERS:
         found.append(
             f"only {stats.clusters} clusters of two or more images: lower cluster.k1 (now {cluster.k1}) for a "
             f"small set, or raise cluster.eps (now {cluster.eps}) if most images are alone"
         )
-    if config.cluster.enabled and stats.outliers > 0.8 * stats.images:
+    if crops and cluster.enabled and stats.outliers > 0.8 * stats.images:
         found.append(
             f"{stats.outliers / stats.images:.0%} of the images are alone: raise cluster.eps (now {cluster.eps}), "
             "or start from better weights (--weights)"
         )
-    if not math.isnan(stats.cross_camera_share) and stats.cross_camera_share < ONE_CAMERA:
+    if crops and not math.isnan(stats.cross_camera_share) and stats.cross_camera_share < ONE_CAMERA:
         found.append(
             f"only {stats.cross_camera_share:.0%} of the clusters span two cameras, so training learns the camera: "
             "set cluster.camera_standardise=true, or start from weights trained on persons (--weights)"
         )
-    if epoch > 1 and stats.feature_spread < COLLAPSED:  # random weights start there
+    if crops and epoch > 1 and stats.feature_spread < COLLAPSED:  # random weights start there
         found.append(
             f"features collapse (spread {stats.feature_spread:.2f}): keep loss.stop_gradient=true and "
             "loss.intra=both, or lower train.lr"

@@ -11,21 +11,18 @@ import warnings
 from collections.abc import Callable
 from typing import cast
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from reseen.clustering import nearest_neighbours
 from reseen.config import Config
-from reseen.data import TrainBatch
 from reseen.errors import ReseenError
 from reseen.training.ranks import Ranks
-from reseen.training.run import Method, Run
+from reseen.training.run import Batch, Method, Run
 
-Losses = Callable[[TrainBatch, Tensor], tuple[dict[str, Tensor], dict[str, Tensor]]]
+Losses = Callable[[Batch, Tensor], tuple[dict[str, Tensor], dict[str, Tensor]]]
 
 
 class _Losses(nn.Module):
@@ -36,7 +33,7 @@ class _Losses(nn.Module):
         self.networks = run.networks
         self._run, self._method = run, method
 
-    def forward(self, batch: TrainBatch, labels: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def forward(self, batch: Batch, labels: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         terms, keys = self._method.losses(self._run, batch, labels)
         # What goes to a memory is a constant. Left attached, it would promise gradients that never come.
         return terms, {name: features.detach() for name, features in keys.items()}
@@ -91,6 +88,8 @@ def check_batch(config: Config, ranks: Ranks) -> None:
             f"train.batch_size is {size}, which {ranks.ranks} processes cannot share equally: "
             f"set it to a multiple of {ranks.ranks}, or start another number of processes"
         )
+    if config.method == "r-siamnet":  # its batch norm is frozen, or sees its own scenes only
+        return
     share = size // ranks.ranks
     if group == 0:
         raise ReseenError(
@@ -105,25 +104,18 @@ def check_batch(config: Config, ranks: Ranks) -> None:
         )
 
 
-def whole_batch(
-    run: Run,
-    rows: NDArray[np.int64],
-    batch: TrainBatch,
-    labels: Tensor,
-    keys: dict[str, Tensor],
-) -> tuple[TrainBatch, Tensor, dict[str, Tensor]]:
-    """What ``method.update`` needs of all shares: rows ``[N]``, their labels ``[N]``, features ``[N, D]`` by memory.
+def whole_batch(run: Run, rows: Tensor, keys: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    """What ``method.update`` needs of all shares: rows ``[N]`` and features ``[N, D]`` by memory.
 
     Args:
-        rows: of the whole batch; ``batch`` and ``keys`` are this process's share.
-        labels: of all images ``[M]``.
+        rows, keys: this process's share. Scenes hold different numbers of persons, so shares may differ in length.
     """
     if run.ranks.alone:
-        return batch, labels[batch.rows], keys
-    sizes = run.ranks.sizes(len(rows))
-    everyone = TrainBatch(torch.from_numpy(rows).to(run.device), None, None)
+        return rows, keys
+    own = torch.tensor([len(rows)], device=run.device)
+    sizes = run.ranks.gather_rows(own, [1] * run.ranks.ranks).tolist()
     gathered = {name: run.ranks.gather_rows(part.float(), sizes) for name, part in keys.items()}
-    return everyone, labels[everyone.rows], gathered
+    return run.ranks.gather_rows(rows, sizes), gathered
 
 
 def average_statistics(run: Run) -> None:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from reseen.config import Config
-from reseen.data import TrainBatch
-from reseen.models import Encoder, autocast
-from reseen.records import Crop, Labels, PseudoLabels, cameras_of
+from reseen.models import autocast
+from reseen.records import Crop, Labels, PseudoLabels, Scene, cameras_of
 from reseen.training.ranks import ALONE, Ranks
 
+Images = Any  # tuple[Crop, ...] or tuple[Scene, ...]: a method is written for one of them
+Batch = Any  # reseen.data.TrainBatch or reseen.data.scene_loaders.SceneBatch; both have `persons`, rows [N]
+Batches = Sequence[NDArray[np.int64]]  # rows into the images, a batch each
 Step = Callable[..., None]  # (stage, done, total, note): progress of what runs now
 
 
@@ -57,26 +60,35 @@ class Method:
     ``run.memory`` is theirs alone: ``start`` fills it, ``embed`` may refresh it, ``remember`` and ``update`` move it.
     """
 
-    build: Callable[[Config, Encoder], nn.Module]  # networks around a ready encoder (its weights are loaded)
-    deployed: Callable[[nn.Module], Encoder]  # the branch that is evaluated and shipped
-    views: Callable[[Config], tuple[str, ...]]  # what a batch holds: "first", "second"
-    start: Callable[[Run, tuple[Crop, ...]], None]  # once, before the first epoch
-    embed: Callable[[Run, tuple[Crop, ...]], Tensor]  # features [M, D] that are clustered
+    encoder: Callable[[Config], nn.Module]  # what the weights of a run are loaded into
+    draw: Callable[[Run, PseudoLabels, Images], Batches]  # who is in which batch of this epoch
+    load: Callable[[Run, Images, Batches, tuple[str, ...]], Iterator[Batch]]  # this process's share of them
+    build: Callable[[Config, Any], nn.Module]  # networks around it
+    deployed: Callable[[nn.Module], Any]  # the part that is evaluated and shipped
+    views: Callable[[Config], tuple[str, ...]]  # what a batch of crops holds: "first", "second"
+    start: Callable[[Run, Images], None]  # once, before the first epoch
+    embed: Callable[[Run, Images], Tensor]  # features [M, D] that are clustered
     assign: Callable[[Run, Tensor, Labels], PseudoLabels]  # (run, features, cameras) -> pseudo labels
     remember: Callable[[Run, Tensor, PseudoLabels], None]  # once an epoch, after clustering
-    losses: Callable[[Run, TrainBatch, Tensor], tuple[dict[str, Tensor], dict[str, Tensor]]]
+    losses: Callable[[Run, Batch, Tensor], tuple[dict[str, Tensor], dict[str, Tensor]]]
     # (run, batch, labels [N]) -> ({term: scalar}, {memory name: features [N, D]})
-    update: Callable[[Run, TrainBatch, Tensor, dict[str, Tensor]], None]  # after optimizer.step()
+    update: Callable[[Run, Tensor, Tensor, dict[str, Tensor]], None]
+    # (run, rows [N], labels [N], features), after optimizer.step()
 
 
-def learning_rate(config: Config, epoch: int) -> float:
-    """Step schedule (CACL, Section 4.2: a tenth every 20 of 80 epochs). ``epoch`` counts from 0."""
-    passed = sum(epoch >= max(1, round(share * config.train.epochs)) for share in config.train.lr_steps)
-    return config.train.lr * 0.1**passed
+def learning_rate(config: Config, epoch: int, step: int | None = None) -> float:
+    """Step schedule (CACL, Section 4.2: a tenth every 20 of 80 epochs). ``epoch`` counts from 0.
+
+    ``step`` counts the run's steps from 1: the first ``train.warmup`` of them rise in a line from a third.
+    """
+    train = config.train
+    passed = sum(epoch >= max(1, round(share * train.epochs)) for share in train.lr_steps)
+    rising = 1.0 if step is None or step > train.warmup else 1 / 3 + 2 / 3 * step / train.warmup
+    return train.lr * 0.1**passed * rising
 
 
-def known_cameras(crops: tuple[Crop, ...]) -> Labels | None:
-    """Camera of each crop ``[M]``, or None when there are not at least two known cameras."""
-    cameras = cameras_of(crops)
+def known_cameras(images: tuple[Crop, ...] | tuple[Scene, ...]) -> Labels | None:
+    """Camera of each person ``[M]``, or None when there are not at least two known cameras."""
+    cameras = cameras_of(images)
     known = np.unique(cameras[cameras >= 0])
     return cameras if len(known) > 1 else None

@@ -1,0 +1,141 @@
+"""Person search on a benchmark's scenes: find everybody, compare with whom is asked for, score both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from reseen.config import Config
+from reseen.data import SceneSize, clean_scene_batches, in_file_pixels, open_galleries
+from reseen.device import autocast
+from reseen.errors import ReseenError
+from reseen.evaluation.encoders import available
+from reseen.metrics import detection_scores, person_search_scores
+from reseen.models.embedding import evaluation_mode
+from reseen.models.search import SearchNetwork
+from reseen.records import Probe, Scene, SceneDetections, SearchData, SearchQuery
+
+Step = Callable[[str, int, int], None]  # (stage, done, total)
+BATCH = 4  # scenes that go through the network together; more only fills memory
+
+
+@dataclass(frozen=True)
+class FoundScenes:
+    """``detections`` by scene, boxes in pixels of the file; ``probes`` ``[P, D]``: features of those asked for."""
+
+    detections: dict[str, SceneDetections]
+    probes: Tensor
+
+
+def find_persons(
+    network: SearchNetwork,
+    scenes: Sequence[Scene],
+    names: Sequence[str],
+    config: Config,
+    *,
+    probes: Sequence[Probe] = (),
+    step: Step | None = None,
+) -> FoundScenes:
+    """Detect and embed the persons of every scene, once; and the probes, by the box that is given for them.
+
+    Features are L2-normalised. ``search.paths_at_test: both`` joins the two paths (Table 5): the box is cut out of the
+    scene too, the two features stand one behind the other.
+    """
+    device, precision = available(config)
+    network.to(device)
+    asked: dict[int, list[int]] = {}
+    for row, probe in enumerate(probes):
+        asked.setdefault(probe.scene, []).append(row)
+    both = config.search.paths_at_test == "both"
+    found: dict[str, SceneDetections] = {}
+    wanted = torch.zeros(len(probes), network.dim * (2 if both else 1))
+    size = SceneSize(config.search.long_side, config.search.short_side)
+    with evaluation_mode(network), torch.inference_mode():
+        for batch in clean_scene_batches(scenes, size, batch_size=BATCH, workers=config.data.workers):
+            batch = batch.to(device, channels_last=config.train.channels_last)
+            rows = batch.scenes.tolist()
+            with autocast(device, precision):
+                maps = network.pyramid(batch.images)
+                persons = network.detector.detect(maps, batch.sizes)
+                given = [
+                    _boxes([probes[row] for row in asked.get(scene, [])]).to(scale) * scale.repeat(2)
+                    for scene, scale in zip(rows, batch.scales, strict=True)
+                ]
+                boxes = [torch.cat([person[0], box]) for person, box in zip(persons, given, strict=True)]
+                features = network.search_features(maps, boxes)
+                if both:
+                    alone = network.instance_features(batch.images, boxes)
+                    features = F.normalize(torch.cat([alone, features], dim=1), dim=1)
+            parts = torch.split(features.float().cpu(), [len(box) for box in boxes])
+            for place, scene in enumerate(rows):
+                corners, scores = persons[place]
+                found[names[scene]] = SceneDetections(
+                    in_file_pixels(corners.float(), batch.scales[place]).cpu().numpy(),
+                    scores.float().cpu().numpy(),
+                    parts[place][: len(corners)].numpy(),
+                )
+                wanted[asked.get(scene, [])] = parts[place][len(corners) :]
+            if step is not None:
+                step("find persons", rows[-1] + 1, len(scenes))
+    return FoundScenes(found, wanted)
+
+
+def search_record(
+    found: FoundScenes, data: SearchData, *, sizes: Iterable[int | None] = (None,), step: Step | None = None
+) -> dict[str, Any]:
+    """Scores of what was found, as result files have them (fractions).
+
+    ``mean_ap``, ``top<k>`` of the first gallery size, ``galleries`` of all sizes where several are asked for;
+    ``detection_recall`` and ``detection_ap`` over all test scenes.
+    """
+    truth = {name: scene.boxes for name, scene in zip(data.test_names, data.test, strict=True)}
+    persons = detection_scores(found.detections, truth)
+    record: dict[str, Any] = {
+        "detection_recall": persons.recall,
+        "detection_ap": persons.average_precision,
+    }
+    galleries: dict[str, Any] = {}
+    for size in sizes:
+        opened = open_galleries(data, size)
+        queries = [
+            SearchQuery(found.probes[probe].numpy(), targets)
+            for probe, targets in zip(opened.probes.tolist(), opened.targets, strict=True)
+        ]
+        if step is not None:
+            step("search", 0, len(queries))
+        scores = person_search_scores(queries, found.detections)
+        here = {"mean_ap": scores.mean_ap, **{f"top{rank}": value for rank, value in scores.top.items()}}
+        record = {**here, **record} if not galleries else record
+        galleries[str(size or "all")] = here
+    return record | ({"galleries": galleries} if len(galleries) > 1 else {})
+
+
+def evaluate_searcher(
+    network: SearchNetwork,
+    data: SearchData,
+    config: Config,
+    *,
+    sizes: Iterable[int | None] = (None,),
+    step: Step | None = None,
+) -> dict[str, Any]:
+    """Score a network on the test scenes of ``data``: features are computed once for all gallery sizes.
+
+    Raises:
+        ReseenError: ``data`` has no test scenes or no queries.
+    """
+    if not data.test or not data.probes:
+        raise ReseenError(
+            f"{data.name} has no test scenes with queries: scoring needs a benchmark's layout (docs/data.md)"
+        )
+    found = find_persons(network, data.test, data.test_names, config, probes=data.probes, step=step)
+    return search_record(found, data, sizes=sizes, step=step)
+
+
+def _boxes(probes: Sequence[Probe]) -> Tensor:
+    return torch.from_numpy(np.stack([probe.box for probe in probes])) if probes else torch.zeros(0, 4)

@@ -1,0 +1,108 @@
+"""``reseen train r-siamnet`` and the scoring of such a run: scenes with boxes in, a network that searches out."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reseen.config import Config
+from reseen.data import open_search_data, scan_scenes
+from reseen.errors import ReseenError
+from reseen.evaluation.search import evaluate_searcher
+from reseen.experiments.configure import configuration, stored_weights
+from reseen.experiments.progress import Progress
+from reseen.experiments.usable import NAMED
+from reseen.methods import get_method
+from reseen.metrics import clustering_scores
+from reseen.records import UNLABELLED, SearchData
+from reseen.training import ALONE, Method, Ranks, Run, fit, join
+
+
+def train_search(
+    method: str,
+    data: Path,
+    run: Path | None,
+    resume: bool,
+    weights: str | None,
+    recipe: str | None,
+    config: Path | None,
+    settings: list[str],
+) -> Path:
+    """Train on the scenes of ``data`` and score where it has a test part. Returns the run folder."""
+    with join() as ranks:
+        scenes = open_search_data(data)
+        folder = run or Path("runs") / f"{Path(recipe or method).stem}-{scenes.name.lower()}"
+        resolved = configuration(method, folder, resume, recipe, config, settings)
+        with Progress(quiet=not ranks.first) as progress:
+            scenes = usable_scenes(scenes, max_bad_share=resolved.data.max_bad_share, progress=progress)
+        start = weights or (stored_weights(folder) if resume else None) or "imagenet"
+        train_search_run(resolved, scenes, folder, resume=resume, weights=start, ranks=ranks)
+    return folder
+
+
+def usable_scenes(data: SearchData, *, max_bad_share: float, progress: Progress) -> SearchData:
+    """``data`` without scenes that cannot be read and boxes outside of them; says what was left out."""
+    checked, problems = scan_scenes(
+        data, max_bad_share=max_bad_share, progress=progress.counter("check scenes")
+    )
+    skipped = [*checked.skipped, *problems]
+    for line in skipped[:NAMED]:
+        progress.say(f"skipped: {line}")
+    if len(skipped) > NAMED:
+        progress.say(f"skipped: {len(skipped) - NAMED} more (reseen doctor names them all)")
+    return checked
+
+
+def train_search_run(
+    config: Config,
+    scenes: SearchData,
+    folder: Path,
+    *,
+    resume: bool,
+    weights: str | Path,
+    ranks: Ranks = ALONE,
+) -> Run:
+    """One run on scenes that are already :func:`usable_scenes`, in each of the processes ``ranks``.
+
+    Raises:
+        ReseenError: fewer than two persons to tell apart, or see :func:`reseen.training.fit`.
+    """
+    if scenes.train_boxes < 2:
+        raise ReseenError(
+            f"{scenes.root} has {scenes.train_boxes} persons to train on: give scenes with more boxes"
+        )
+    with Progress(quiet=not ranks.first) as progress:
+        return fit(
+            config,
+            scenes.train,
+            get_method(config.method),
+            folder=folder,
+            root=scenes.root,
+            weights=weights,
+            resume=resume,
+            watch=lambda state, method: watch_search(state, method, scenes),
+            step=progress.step,
+            say=progress.say,
+            ranks=ranks,
+        )
+
+
+def watch_search(run: Run, method: Method, scenes: SearchData) -> dict[str, Any]:
+    """Diagnostics after an epoch. Identities are read here and nowhere earlier; nothing flows back.
+
+    Only the first of several processes scores.
+    """
+    record: dict[str, Any] = {}
+    if scenes.train_identities is not None and run.config.search.cluster:
+        identities = np.concatenate(scenes.train_identities)
+        known = identities != UNLABELLED
+        if known.any():
+            scores = clustering_scores(run.labels[known], identities[known])
+            record["diagnostics"] = {name: float(value) for name, value in asdict(scores).items()}
+    every, last = run.config.train.evaluate_every, run.epoch == run.config.train.epochs
+    if scenes.test and scenes.probes and run.ranks.first and (last or (every and run.epoch % every == 0)):
+        record["test"] = evaluate_searcher(method.deployed(run.networks), scenes, run.config, step=run.step)
+    return record

@@ -1,0 +1,169 @@
+"""R-SiamNet: region siamese networks (arXiv:2109.06109), person search learned from boxes without identities.
+
+One network sees each person twice: within the scene (x, the search path) and cut out of it (y, the instance path).
+What is known of the paper, and from where: docs/methods/r-siamnet.md.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from reseen.clustering import finch
+from reseen.config import Config, SearchConfig
+from reseen.data.scene_loaders import SceneBatch, clean_scene_batches
+from reseen.data.scene_transforms import SceneSize
+from reseen.losses import inter_instance_loss, self_instance_loss, unified_pair_loss
+from reseen.memory import momentum_update
+from reseen.models.embedding import evaluation_mode
+from reseen.models.pyramid import Pyramid, build_pyramid
+from reseen.models.search import Paths, SearchNetwork, build_search_network
+from reseen.records import Labels, PseudoLabels, Scene, persons_of
+from reseen.training.feeding import draw_scenes, load_scenes
+from reseen.training.run import Method, Run
+
+PUBLISHED_PERSONS = 45  # of a batch of 9 scenes: what a mean of L_int is scaled back to
+BLOCK = 8  # scenes that are embedded together
+SCENE_OF = "scene_of"  # kept with the memories, so it is saved: the scene of each row
+
+
+class Searching(nn.Module):
+    """The network, under a name that checkpoints know."""
+
+    def __init__(self, config: Config, pyramid: Pyramid) -> None:
+        super().__init__()
+        self.network = build_search_network(config, pyramid)
+
+
+def pyramid(config: Config) -> Pyramid:
+    return build_pyramid(config.model.backbone, channels=config.search.channels, weights="none")[0]
+
+
+def deployed(networks: nn.Module) -> SearchNetwork:
+    return cast(SearchNetwork, networks.network)
+
+
+def views(config: Config) -> tuple[str, ...]:
+    return ()  # both paths see one scene
+
+
+@torch.no_grad()
+def start(run: Run, scenes: tuple[Scene, ...]) -> None:
+    """A memory row for every box, from both paths of the network as it begins; scenes are not mirrored."""
+    c, network = run.config.search, run.networks.network
+    if not c.cluster:
+        return
+    shares = run.ranks.shares(len(scenes), BLOCK)
+    own = scenes[shares[run.ranks.rank]]
+    sizes = [int(persons_of(scenes[share]).sum()) for share in shares]
+    rows = {
+        name: torch.zeros(sizes[run.ranks.rank], width, device=run.device) for name, width in _memories(c)
+    }
+    size = SceneSize(c.long_side, c.short_side)
+    with evaluation_mode(network):
+        for batch in clean_scene_batches(own, size, batch_size=BLOCK, workers=run.config.data.workers):
+            batch = batch.to(run.device, channels_last=run.config.train.channels_last)
+            for name, features in _keys(c, _both_paths(run, batch)[1]).items():
+                rows[name][batch.persons] = F.normalize(features, dim=1)
+            run.step("embed", int(batch.scenes[-1]) + 1, len(own), "")
+    run.memory = {name: run.ranks.gather_rows(part, sizes) for name, part in rows.items()}
+    run.memory[SCENE_OF] = torch.from_numpy(np.repeat(np.arange(len(scenes)), persons_of(scenes))).to(
+        run.device
+    )
+
+
+def embed(run: Run, scenes: tuple[Scene, ...]) -> Tensor:
+    """What is clustered: the memory of both paths, or of the instance path where each has its own."""
+    if not run.config.search.cluster:
+        return torch.zeros(int(persons_of(scenes).sum()), 1, device=run.device)
+    return run.memory[_memories(run.config.search)[0][0]]
+
+
+def assign(run: Run, features: Tensor, cameras: Labels) -> PseudoLabels:
+    """FINCH's first partition with the image filter. In the first epoch all are alone, unless told otherwise."""
+    c = run.config.search
+    if not c.cluster or (run.epoch == 0 and not c.cluster_first):
+        return PseudoLabels(np.arange(len(features), dtype=np.int64))
+    scene_of = run.memory[SCENE_OF]
+    cluster = partial(finch, features, image_ids=scene_of, image_filter=c.image_filter)
+    return PseudoLabels.of(run.ranks.from_first(cluster))
+
+
+def remember(run: Run, features: Tensor, pseudo: PseudoLabels) -> None:
+    """Nothing: the memory is moved by single persons only."""
+
+
+def losses(run: Run, batch: SceneBatch, labels: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """L = L_det + L_ins + L_int + L_clu, x and y the features of the two paths ``[n, D]``, all weights 1."""
+    c = run.config.search
+    maps, paths = _both_paths(run, batch)
+    with run.autocast():
+        terms: dict[str, Tensor] = run.networks.network.detector.losses(maps, batch.sizes, batch.boxes)
+    if not c.reidentifies:
+        return terms, {}
+    x, y = paths.search, paths.instance
+    if not len(x):  # scenes without persons still take part in the gradient, with nothing
+        return terms | {"self_instance": (x.sum() + y.sum()) * 0}, _keys(c, paths)
+    if c.self_instance:
+        terms["self_instance"] = self_instance_loss(x, y)
+    if c.inter_instance:
+        scale = 1.0 if c.int_reduction == "sum" else PUBLISHED_PERSONS / len(x)
+        terms["inter_instance"] = inter_instance_loss(x, y) * scale
+    if c.cluster:
+        everyone = torch.from_numpy(run.labels).to(run.device)
+        pairs = [
+            unified_pair_loss(z, run.memory[name], labels, everyone, scale=c.scale, margin=c.margin)
+            for name, z in _keys(c, paths).items()
+        ]
+        terms["cluster"] = torch.stack(pairs).mean()
+    return terms, _keys(c, paths)
+
+
+def update(run: Run, rows: Tensor, labels: Tensor, keys: dict[str, Tensor]) -> None:
+    for name in keys.keys() & run.memory.keys():
+        momentum_update(run.memory[name], rows, keys[name].detach(), momentum=run.config.search.momentum)
+
+
+def _both_paths(run: Run, batch: SceneBatch) -> tuple[list[Tensor], Paths]:
+    network = run.networks.network
+    with run.autocast():
+        maps = network.pyramid(batch.images)
+        if run.config.search.reidentifies:
+            return maps, network.both_paths(maps, batch.images, batch.boxes)
+    nothing = batch.images.new_zeros(0, network.dim)
+    return maps, Paths(nothing, nothing)
+
+
+def _memories(config: SearchConfig) -> list[tuple[str, int]]:
+    """Names and widths; the first is the one that is clustered."""
+    if config.memory == "concat":
+        return [("persons", 2 * config.dim)]
+    return [("instance", config.dim), ("search", config.dim)]
+
+
+def _keys(config: SearchConfig, paths: Paths) -> dict[str, Tensor]:
+    """What goes to each memory and is compared with it: z = [y; x], or y and x by themselves."""
+    if config.memory == "concat":
+        return {"persons": torch.cat([paths.instance, paths.search], dim=1)}
+    return {"instance": paths.instance, "search": paths.search}
+
+
+METHOD = Method(
+    pyramid,
+    draw_scenes,
+    load_scenes,
+    Searching,
+    deployed,
+    views,
+    start,
+    embed,
+    assign,
+    remember,
+    losses,
+    update,
+)

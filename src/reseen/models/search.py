@@ -1,0 +1,136 @@
+"""The R-SiamNet network: detector and re-identification on one feature pyramid, and two paths to a person.
+
+The search path sees a person within the scene, the instance path sees the person alone; both share every weight
+(R-SiamNet, ICCV 2021; sizes as in docs/methods/r-siamnet.md). At test time only the search path runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.ops import roi_align
+
+from reseen.config import Config
+from reseen.models.detectors import Detections, Detector, build_detector
+from reseen.models.pyramid import STRIDES, Pyramid
+
+FINEST = 56  # sqrt(w h) in pixels of a box that is still pooled from P3; twice as large: P4, and so on
+LEVELS = 4  # P3 to P6 serve the search path
+CELL = 16  # pixels of a person image per cell of P4
+
+CropLevel = Literal["P4", "P3half"]
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Features ``[n, dim]`` of the same n persons, L2-normalised: within the scene, and cut out of it."""
+
+    search: Tensor
+    instance: Tensor
+
+
+class SearchNetwork(nn.Module):
+    """Scenes to persons: where they are, and features by which to find them again.
+
+    Args:
+        pyramid, detector: built for the same number of channels.
+        person: height and width of a person image on the instance path, multiples of 16.
+        dim: length of a feature.
+        crop_level: map of the instance path: ``P4``, or ``P3half``, the finer map halved (one published run).
+    """
+
+    def __init__(
+        self,
+        pyramid: Pyramid,
+        detector: Detector,
+        *,
+        person: tuple[int, int] = (192, 64),
+        dim: int = 2048,
+        crop_level: CropLevel = "P4",
+    ) -> None:
+        super().__init__()
+        self.pyramid = pyramid
+        self.detector = detector
+        self.person = person
+        self.cells = (person[0] // CELL, person[1] // CELL)
+        self.crop_level = crop_level
+        self.dim = dim
+        self.embedding = nn.Linear(pyramid.channels * self.cells[0] * self.cells[1], dim)
+
+    def search_features(self, maps: Sequence[Tensor], boxes: Sequence[Tensor]) -> Tensor:
+        """Features of boxes ``[n, 4]`` (xyxy, pixels of the padded scene) of each scene, from its maps: ``[N, dim]``.
+
+        Each box is pooled from one map, by its size, with half-pixel aligned RoIAlign.
+        """
+        numbered = torch.cat(
+            [torch.cat([box.new_full((len(box), 1), scene), box], dim=1) for scene, box in enumerate(boxes)]
+        ).to(maps[0].device, torch.float32)
+        sides = (numbered[:, 3:] - numbered[:, 1:3]).clamp(min=0)
+        level = torch.log2(sides.prod(dim=1).sqrt() / FINEST + 1e-6).floor().clamp(0, LEVELS - 1)
+        pooled = maps[0].new_zeros(len(numbered), maps[0].shape[1], *self.cells, dtype=torch.float32)
+        for place in range(LEVELS):
+            own = torch.nonzero(level == place).squeeze(1)
+            cut = roi_align(
+                maps[place].float(), numbered[own], self.cells, 1 / STRIDES[place], -1, aligned=True
+            )
+            pooled = pooled.index_copy(0, own, cut)
+        return self._embed(pooled)
+
+    def instance_features(self, images: Tensor, boxes: Sequence[Tensor]) -> Tensor:
+        """The same of the persons alone, cut out of the images ``[B, 3, H, W]``: ``[N, dim]``."""
+        crops = cut_persons(images, boxes, self.person)
+        if not len(crops):  # no image for the pyramid, yet a part of the graph
+            return self._embed(crops.new_zeros(0, self.pyramid.channels, *self.cells))
+        crops = crops.contiguous(memory_format=_layout(images))
+        fine, coarse = self.pyramid(crops)[:2]
+        return self._embed(coarse if self.crop_level == "P4" else fine[:, :, ::2, ::2])
+
+    def both_paths(self, maps: Sequence[Tensor], images: Tensor, boxes: Sequence[Tensor]) -> Paths:
+        return Paths(self.search_features(maps, boxes), self.instance_features(images, boxes))
+
+    def detect(self, images: Tensor, sizes: Tensor) -> tuple[list[Detections], list[Tensor]]:
+        """Persons of each scene, and their features ``[R, dim]`` on the search path."""
+        maps = self.pyramid(images)
+        found = self.detector.detect(maps, sizes)
+        boxes = [scene[0] for scene in found]
+        features = self.search_features(maps, boxes)
+        return found, list(torch.split(features, [len(box) for box in boxes]))
+
+    def _embed(self, maps: Tensor) -> Tensor:
+        return F.normalize(self.embedding(maps.flatten(1)).float(), dim=1)
+
+
+def build_search_network(config: Config, pyramid: Pyramid) -> SearchNetwork:
+    """The network of ``config`` (``data``: size of a person image; ``search``) around a pyramid with its weights."""
+    c = config.search
+    if c.freeze:
+        pyramid.freeze()
+    return SearchNetwork(
+        pyramid,
+        build_detector(c.detector, c.channels),
+        person=(config.data.height, config.data.width),
+        dim=c.dim,
+        crop_level=c.crop_level,
+    )
+
+
+@torch.no_grad()
+def cut_persons(images: Tensor, boxes: Sequence[Tensor], person: tuple[int, int]) -> Tensor:
+    """Cut exactly the boxes (xyxy, pixels) out of images ``[B, 3, H, W]``, resampled bilinearly: ``[N, 3, h, w]``.
+
+    One sample in the middle of each pixel of the result, as an affine grid would take it. What is cut is input: no
+    gradient reaches the image.
+    """
+    rois = [box.to(images.device, images.dtype) for box in boxes]
+    cut: Tensor = roi_align(images.contiguous(), rois, person, 1.0, sampling_ratio=1, aligned=True)
+    return cut
+
+
+def _layout(images: Tensor) -> torch.memory_format:
+    last = images.is_contiguous(memory_format=torch.channels_last) and not images.is_contiguous()
+    return torch.channels_last if last else torch.contiguous_format
