@@ -14,7 +14,7 @@ Features are drawn: z = identity + 0.5 camera + 1.25 noise in 160 dimensions, ea
 per camera, per image), mapped to D by a random matrix, with a tenth of isotropic energy added, scaled to unit length.
 750 people and 6 cameras, drawn evenly, so that a sixth of the correct images are by the query's camera and ignored;
 14 % of the gallery are distractors (people of their own, identity 0) and 19 % junk (between a person and somebody
-else, identity -1): Market-1501's shares.
+else, identity -1): Market-1501's shares. With ``--junk 0`` the peer ranks as many images as reseen.
 
 A first round, which is not timed, compares what both sides found; without equality no ratio is printed. Then come
 ``--pairs`` rounds of one fresh process of each side in turn, one thread each. ``scores``: CPU seconds (user and system)
@@ -39,7 +39,7 @@ from pathlib import Path
 from typing import Any
 
 PEOPLE, CAMERAS, LATENT = 750, 6, 160
-JUNK, DISTRACTORS = 3819 / 19732, 2798 / 19732  # shares of the gallery
+JUNK, DISTRACTORS = 3819 / 19732, 2798 / 19732  # shares of Market-1501's gallery
 RANKS = (1, 5, 10)
 TOLERANCE = 1e-6  # of mAP and CMC
 RERANKED_TOLERANCE = 1e-5  # of a re-ranked distance
@@ -67,6 +67,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--queries", type=int, default=3368)
     parser.add_argument("--gallery", type=int, default=19732, help="junk and distractors included")
     parser.add_argument("--dim", type=int, default=2048)
+    parser.add_argument("--junk", type=float, default=JUNK, metavar="SHARE", help="of the gallery")
     parser.add_argument("--rerank", action="store_true", help="re-rank before scoring")
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--peer", type=Path, metavar="TORCHREID")
@@ -82,7 +83,8 @@ def call(given: argparse.Namespace, side: str, *more: str) -> dict[str, Any]:
     """Run one side in a process of its own. Adds what the whole process took to what it says."""
     python = given.peer_python if side == "peer" else sys.executable
     words = [python, __file__, "--side", side, "--folder", str(given.folder), *more]
-    words += ["--queries", str(given.queries), "--gallery", str(given.gallery), "--dim", str(given.dim)]
+    for name in ("queries", "gallery", "dim", "junk"):
+        words += [f"--{name}", str(getattr(given, name))]
     words += ["--peer", str(given.peer)] if given.peer else []
     words += ["--rerank"] if given.rerank else []
     threads = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "MKL", "OPENBLAS", "NUMBA")}
@@ -162,7 +164,7 @@ def draw(given: argparse.Namespace) -> None:
     import numpy as np
 
     random = np.random.default_rng(0)
-    junk, distractors = int(JUNK * given.gallery), int(DISTRACTORS * given.gallery)
+    junk, distractors = round(given.junk * given.gallery), round(DISTRACTORS * given.gallery)
     people = random.integers(1, PEOPLE + 1, given.queries + given.gallery)
     cameras = random.integers(0, CAMERAS, len(people))
     of_person = random.standard_normal((PEOPLE + 1, LATENT), dtype=np.float32)
@@ -345,7 +347,7 @@ def report(
     spoken = ", ".join(f"{name} {version}" for name, version in found["ours"]["versions"].items())
     what = "re-ranked" if given.rerank else "plain"
     print(
-        f"{what}: {given.queries:,} queries, gallery {given.gallery:,} (junk included), D {given.dim}, {spoken}, "
+        f"{what}: {given.queries:,} queries, gallery {given.gallery:,} ({given.junk:.0%} junk), D {given.dim}, {spoken}, "
         f"1 thread, {given.pairs} rounds in turn\n"
     )
     print("\n".join(equal or ["no peer"]), end="\n\n")

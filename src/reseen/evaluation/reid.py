@@ -73,7 +73,8 @@ def evaluate_reranked(
     if len(gallery) != len(gallery_features):
         raise ReseenError(f"gallery: {len(gallery)} images but {len(gallery_features)} features")
     kept = np.flatnonzero(gallery.identities != JUNK)
-    distances = rerank(query_features, gallery_features[kept], device=device)
+    found = gallery_features if len(kept) == len(gallery) else gallery_features[kept]
+    distances = rerank(query_features, found, device=device)
     labels = (query.identities, gallery.identities[kept], query.cameras, gallery.cameras[kept])
     return reid_scores_from_blocks(distances, *labels, ranks=ranks)
 
