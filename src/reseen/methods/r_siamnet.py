@@ -11,25 +11,21 @@ from typing import cast
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from reseen.clustering import finch
-from reseen.config import Config, SearchConfig
-from reseen.data.scene_loaders import SceneBatch, clean_scene_batches
-from reseen.data.scene_transforms import SceneSize
+from reseen.config import Config
+from reseen.data import SceneBatch
 from reseen.losses import inter_instance_loss, self_instance_loss, unified_pair_loss
 from reseen.memory import momentum_update
-from reseen.models.embedding import evaluation_mode
+from reseen.methods.person_memory import SCENE_OF, both_paths, keys_of, memories, start
 from reseen.models.pyramid import Pyramid, build_pyramid
-from reseen.models.search import Paths, SearchNetwork, build_search_network
+from reseen.models.search import SearchNetwork, build_search_network
 from reseen.records import Labels, PseudoLabels, Scene, persons_of
 from reseen.training.feeding import draw_scenes, load_scenes
 from reseen.training.run import Method, Run
 
 PUBLISHED_PERSONS = 45  # of a batch of 9 scenes: what a mean of L_int is scaled back to
-BLOCK = 8  # scenes that are embedded together
-SCENE_OF = "scene_of"  # kept with the memories, so it is saved: the scene of each row
 
 
 class Searching(nn.Module):
@@ -52,36 +48,11 @@ def views(config: Config) -> tuple[str, ...]:
     return ()  # both paths see one scene
 
 
-@torch.no_grad()
-def start(run: Run, scenes: tuple[Scene, ...]) -> None:
-    """A memory row for every box, from both paths of the network as it begins; scenes are not mirrored."""
-    c, network = run.config.search, run.networks.network
-    if not c.cluster:
-        return
-    shares = run.ranks.shares(len(scenes), BLOCK)
-    own = scenes[shares[run.ranks.rank]]
-    sizes = [int(persons_of(scenes[share]).sum()) for share in shares]
-    rows = {
-        name: torch.zeros(sizes[run.ranks.rank], width, device=run.device) for name, width in _memories(c)
-    }
-    size = SceneSize(c.long_side, c.short_side)
-    with evaluation_mode(network):
-        for batch in clean_scene_batches(own, size, batch_size=BLOCK, workers=run.config.data.workers):
-            batch = batch.to(run.device, channels_last=run.config.train.channels_last)
-            for name, features in _keys(c, _both_paths(run, batch)[1]).items():
-                rows[name][batch.persons] = F.normalize(features, dim=1)
-            run.step("embed", int(batch.scenes[-1]) + 1, len(own), "")
-    run.memory = {name: run.ranks.gather_rows(part, sizes) for name, part in rows.items()}
-    run.memory[SCENE_OF] = torch.from_numpy(np.repeat(np.arange(len(scenes)), persons_of(scenes))).to(
-        run.device
-    )
-
-
 def embed(run: Run, scenes: tuple[Scene, ...]) -> Tensor:
     """What is clustered: the memory of both paths, or of the instance path where each has its own."""
     if not run.config.search.cluster:
         return torch.zeros(int(persons_of(scenes).sum()), 1, device=run.device)
-    return run.memory[_memories(run.config.search)[0][0]]
+    return run.memory[memories(run.config.search)[0][0]]
 
 
 def assign(run: Run, features: Tensor, cameras: Labels) -> PseudoLabels:
@@ -101,14 +72,14 @@ def remember(run: Run, features: Tensor, pseudo: PseudoLabels) -> None:
 def losses(run: Run, batch: SceneBatch, labels: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """L = L_det + L_ins + L_int + L_clu, x and y the features of the two paths ``[n, D]``, all weights 1."""
     c = run.config.search
-    maps, paths = _both_paths(run, batch)
+    maps, paths = both_paths(run, batch)
     with run.autocast():
         terms: dict[str, Tensor] = run.networks.network.detector.losses(maps, batch.sizes, batch.boxes)
     if not c.reidentifies:
         return terms, {}
     x, y = paths.search, paths.instance
     if not len(x):  # scenes without persons still take part in the gradient, with nothing
-        return terms | {"self_instance": (x.sum() + y.sum()) * 0}, _keys(c, paths)
+        return terms | {"self_instance": (x.sum() + y.sum()) * 0}, keys_of(c, paths)
     if c.self_instance:
         terms["self_instance"] = self_instance_loss(x, y)
     if c.inter_instance:
@@ -118,39 +89,15 @@ def losses(run: Run, batch: SceneBatch, labels: Tensor) -> tuple[dict[str, Tenso
         everyone = torch.from_numpy(run.labels).to(run.device)
         pairs = [
             unified_pair_loss(z, run.memory[name], labels, everyone, scale=c.scale, margin=c.margin)
-            for name, z in _keys(c, paths).items()
+            for name, z in keys_of(c, paths).items()
         ]
         terms["cluster"] = torch.stack(pairs).mean()
-    return terms, _keys(c, paths)
+    return terms, keys_of(c, paths)
 
 
 def update(run: Run, rows: Tensor, labels: Tensor, keys: dict[str, Tensor]) -> None:
     for name in keys.keys() & run.memory.keys():
         momentum_update(run.memory[name], rows, keys[name].detach(), momentum=run.config.search.momentum)
-
-
-def _both_paths(run: Run, batch: SceneBatch) -> tuple[list[Tensor], Paths]:
-    network = run.networks.network
-    with run.autocast():
-        maps = network.pyramid(batch.images)
-        if run.config.search.reidentifies:
-            return maps, network.both_paths(maps, batch.images, batch.boxes)
-    nothing = batch.images.new_zeros(0, network.dim)
-    return maps, Paths(nothing, nothing)
-
-
-def _memories(config: SearchConfig) -> list[tuple[str, int]]:
-    """Names and widths; the first is the one that is clustered."""
-    if config.memory == "concat":
-        return [("persons", 2 * config.dim)]
-    return [("instance", config.dim), ("search", config.dim)]
-
-
-def _keys(config: SearchConfig, paths: Paths) -> dict[str, Tensor]:
-    """What goes to each memory and is compared with it: z = [y; x], or y and x by themselves."""
-    if config.memory == "concat":
-        return {"persons": torch.cat([paths.instance, paths.search], dim=1)}
-    return {"instance": paths.instance, "search": paths.search}
 
 
 METHOD = Method(
