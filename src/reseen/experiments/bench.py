@@ -93,7 +93,7 @@ def clustering(config: Config, size: int, device: torch.device, add: Add) -> str
 
 
 def _cluster(features: NDArray[np.float32], config: Config, device: torch.device, add: Add | None) -> None:
-    """Features to pseudo labels, as :func:`reseen.methods.common.pseudo_labels` goes about it."""
+    """Features to pseudo labels, as :func:`reseen.methods.labelling.pseudo_labels` goes about it."""
     c, count = config.cluster, len(features)
     with timed(add, "neighbours", count):
         neighbours = nearest_neighbours(features, c.k1, device=device)

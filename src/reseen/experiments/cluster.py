@@ -13,7 +13,7 @@ from reseen.errors import ReseenError
 from reseen.evaluation import embed_crops, sees_grey
 from reseen.experiments.progress import Progress
 from reseen.experiments.usable import usable
-from reseen.methods.common import pseudo_labels
+from reseen.methods.labelling import pseudo_labels
 from reseen.records import PseudoLabels, cameras_of
 from reseen.training import load_encoder
 

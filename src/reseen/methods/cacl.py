@@ -22,9 +22,9 @@ from reseen.methods.common import (
     embed_clean,
     freeze_centroids,
     memory_centroids,
-    pseudo_labels,
     update_rows,
 )
+from reseen.methods.labelling import pseudo_labels
 from reseen.models import Encoder, build_predictor
 from reseen.records import OUTLIER, Crop, Labels, PseudoLabels
 from reseen.training.run import Method, Run
@@ -91,8 +91,7 @@ def assign(run: Run, features: Tensor, cameras: Labels) -> PseudoLabels:
 
 
 def remember(run: Run, features: Tensor, pseudo: PseudoLabels) -> None:
-    """Algorithm 1, line 6, for every memory there is."""
-    for name in _memories(run):
+    for name in _memories(run):  # Algorithm 1, line 6
         freeze_centroids(run, name)
 
 

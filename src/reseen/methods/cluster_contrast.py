@@ -19,8 +19,8 @@ from reseen.methods.common import (
     embed_clean,
     first_view,
     only_encoder,
-    pseudo_labels,
 )
+from reseen.methods.labelling import pseudo_labels
 from reseen.records import Crop, Labels, PseudoLabels
 from reseen.training.run import Method, Run
 

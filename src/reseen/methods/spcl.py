@@ -21,10 +21,9 @@ from reseen.methods.common import (
     freeze_centroids,
     memory_centroids,
     only_encoder,
-    settle_outliers,
-    standardise_per_camera,
     update_rows,
 )
+from reseen.methods.labelling import settle_outliers, standardise_per_camera
 from reseen.records import Crop, Labels, PseudoLabels
 from reseen.training.parallel import shared_neighbours
 from reseen.training.run import Method, Run

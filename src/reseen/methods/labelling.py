@@ -1,0 +1,59 @@
+"""Pseudo labels as CACL makes them, and what SpCL shares of it."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from reseen.clustering import dbscan, jaccard_graph, refine, refine_official
+from reseen.config import ClusterConfig
+from reseen.records import Labels, PseudoLabels
+from reseen.training.parallel import shared_neighbours
+from reseen.training.ranks import ALONE, Ranks
+
+MIN_TO_STANDARDISE = 8  # images of a camera
+
+
+def pseudo_labels(
+    features: Tensor, cameras: Labels, config: ClusterConfig, ranks: Ranks = ALONE
+) -> PseudoLabels:
+    """k-reciprocal Jaccard, DBSCAN, refinement by Eq. (1): features ``[M, D]`` to pseudo labels (CACL, Section 3.1)."""
+    if config.camera_standardise:
+        features = standardise_per_camera(features, cameras)
+    neighbours = shared_neighbours(features, config.k1, ranks)
+
+    def cluster() -> Labels:
+        graph = jaccard_graph(features, k1=config.k1, k2=config.k2, neighbours=neighbours)
+        distances = graph.distances(config.eps)
+        labels = dbscan(distances, eps=config.eps, min_samples=config.min_samples)
+        if config.refine == "none":
+            return labels
+        tight = dbscan(distances, eps=config.eps - config.tight_gap, min_samples=config.min_samples)
+        within = graph.within(labels)
+        if config.refine == "paper":
+            return refine(labels, tight, within, removed_to=config.removed_to)
+        return refine_official(labels, tight, within)
+
+    return settle_outliers(PseudoLabels.of(ranks.from_first(cluster)), config)
+
+
+def settle_outliers(pseudo: PseudoLabels, config: ClusterConfig) -> PseudoLabels:
+    """Images that are alone are kept as classes of their own, or dropped, whichever way they came to be alone."""
+    return pseudo.keep_outliers() if config.outliers == "keep" else pseudo.drop_singletons()
+
+
+def standardise_per_camera(features: Tensor, cameras: Labels) -> Tensor:
+    """Z-score each dimension within each camera, then L2-normalise: ``[M, D]`` to ``[M, D]``.
+
+    For data where features tell the camera before the person, so that clusters hold one camera only.
+    """
+    result = features.clone()  # a camera of too few images to standardise keeps what it has
+    for camera in np.unique(cameras):
+        rows = torch.from_numpy(np.flatnonzero(cameras == camera)).to(features.device)
+        if len(rows) >= MIN_TO_STANDARDISE:
+            part = features[rows]
+            result[rows] = (part - part.mean(0)) / (part.std(0, unbiased=False) + 1e-6)
+    result = torch.where(result.norm(dim=1, keepdim=True) > 1e-6, result, features)
+    return F.normalize(result, dim=1)
