@@ -10,13 +10,11 @@ The peer does what its engine does: ``compute_distance_matrix``, with ``--rerank
 then ``evaluate_rank`` in Cython. It gets the gallery without junk, which its reader leaves out; reseen gets all of it.
 Only these modules of the peer are imported, which favours it.
 
-Features are drawn: z = identity + 0.5 camera + 1.25 noise in 160 dimensions, each standard normal (one per identity,
-per camera, per image), mapped to D by a random matrix, with a tenth of isotropic energy added, scaled to unit length.
-750 people and 6 cameras, drawn evenly, so that a sixth of the correct images are by the query's camera and ignored;
-14 % of the gallery are distractors (people of their own, identity 0) and 19 % junk (between a person and somebody
-else, identity -1): Market-1501's shares. With ``--junk 0`` the peer ranks as many images as reseen.
+Features are drawn (parts/query_gallery.py): 750 people and 6 cameras, so that a sixth of the correct images are by the
+query's camera and ignored, distractors and junk. With ``--junk 0`` the peer ranks as many images as reseen.
 
-A first round, which is not timed, compares what both sides found; without equality no ratio is printed. Then come
+A first round, which is not timed, compares what both sides make of the same distances, exact ones; without equality no
+ratio is printed. The peer's own distances are rounded, and may order two images otherwise. Then come
 ``--pairs`` rounds of one fresh process of each side in turn, one thread each. ``scores``: CPU seconds (user and system)
 and wall from features in memory to scores, after imports and a warm-up; ``process``: the whole of it.
 """
@@ -38,8 +36,8 @@ import types
 from pathlib import Path
 from typing import Any
 
-PEOPLE, CAMERAS, LATENT = 750, 6, 160
-JUNK, DISTRACTORS = 3819 / 19732, 2798 / 19732  # shares of Market-1501's gallery
+PARTS = Path(__file__).parent / "parts"
+JUNK = 3819 / 19732  # share of Market-1501's gallery
 RANKS = (1, 5, 10)
 TOLERANCE = 1e-6  # of mAP and CMC
 RERANKED_TOLERANCE = 1e-5  # of a re-ranked distance
@@ -110,7 +108,10 @@ def children() -> float:
 
 def run_side(given: argparse.Namespace) -> None:
     if given.side == "draw":
-        draw(given)
+        sys.path.insert(0, str(PARTS))
+        import query_gallery
+
+        query_gallery.draw(given.folder, given.queries, given.gallery, given.dim, given.junk)
         print("{}")
         return
     import numpy as np
@@ -158,42 +159,6 @@ def versions() -> dict[str, str]:
     import torch
 
     return {"python": platform.python_version(), "torch": torch.__version__, "numpy": numpy.__version__}
-
-
-def draw(given: argparse.Namespace) -> None:
-    import numpy as np
-
-    random = np.random.default_rng(0)
-    junk, distractors = round(given.junk * given.gallery), round(DISTRACTORS * given.gallery)
-    people = random.integers(1, PEOPLE + 1, given.queries + given.gallery)
-    cameras = random.integers(0, CAMERAS, len(people))
-    of_person = random.standard_normal((PEOPLE + 1, LATENT), dtype=np.float32)
-    of_camera = random.standard_normal((CAMERAS, LATENT), dtype=np.float32)
-    to_features = random.standard_normal((LATENT, given.dim), dtype=np.float32)
-    centres = of_person[people]
-    place = given.queries + random.permutation(given.gallery)  # junk and distractors anywhere in the gallery
-    others = random.standard_normal((junk + distractors, LATENT), dtype=np.float32)
-    centres[place[:distractors]] = others[:distractors]
-    here = place[distractors : distractors + junk]
-    centres[here] = (centres[here] + others[distractors:]) / np.sqrt(2, dtype=np.float32)
-    identities = people.copy()
-    identities[place[:distractors]], identities[here] = 0, -1
-    z = centres + 0.5 * of_camera[cameras]
-    z += 1.25 * random.standard_normal(z.shape, dtype=np.float32)
-    rows = z @ to_features
-    isotropic = random.standard_normal(rows.shape, dtype=np.float32)
-    rows += isotropic * np.linalg.norm(rows, axis=1, keepdims=True) / np.float32(3 * np.sqrt(given.dim))
-    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    asked, found = slice(0, given.queries), slice(given.queries, None)
-    np.save(given.folder / "query.npy", rows[asked])
-    np.save(given.folder / "gallery.npy", rows[found])
-    np.savez(
-        given.folder / "labels.npz",
-        query_identities=identities[asked],
-        gallery_identities=identities[found],
-        query_cameras=cameras[asked],
-        gallery_cameras=cameras[found],
-    )
 
 
 def ours(rerank: bool) -> Any:
@@ -270,37 +235,34 @@ def save(given: argparse.Namespace, sets: list[Any], labels: list[Any]) -> None:
 
     compute_distance_matrix, evaluate_rank, re_ranking = peer_functions(given.peer)
     if given.rerank:
-        own = [
-            compute_distance_matrix(torch.from_numpy(a), torch.from_numpy(b)).numpy() for a, b in sides(sets)
-        ]
+        pairs = [(sets[0], sets[1]), (sets[0], sets[0]), (sets[1], sets[1])]
+        own = [compute_distance_matrix(torch.from_numpy(a), torch.from_numpy(b)).numpy() for a, b in pairs]
         np.save(given.folder / "own.npy", re_ranking(own[0], own[1], own[2]))
         del own
-        same = [squared_distances(a, b) for a, b in sides(sets)]
+        same = [np.maximum(0, 2 - 2 * exact_similarities(a, b)) for a, b in pairs]
         np.save(given.folder / "peer.npy", re_ranking(same[0], same[1], same[2]))
         return
-    distances = compute_distance_matrix(*(torch.from_numpy(rows) for rows in sets)).numpy()
-    precisions = np.full(len(distances), np.nan)
+    distances = -exact_similarities(*sets)
+    precisions, firsts = np.full(len(distances), np.nan), np.full((len(distances), len(RANKS)), np.nan)
     for q in range(len(distances)):  # one by one: the mean over queries is summed in float32 there
         try:
-            _, precisions[q] = evaluate_rank(
+            cmc, precisions[q] = evaluate_rank(
                 distances[[q]], labels[0][[q]], labels[1], labels[2][[q]], labels[3]
             )
         except AssertionError:  # "all query identities do not appear in gallery"
             continue
+        firsts[q] = [cmc[rank - 1] for rank in RANKS]
     np.save(given.folder / "peer.npy", precisions)
+    np.save(given.folder / "cmc.npy", np.nanmean(firsts, axis=0))
 
 
-def sides(sets: list[Any]) -> list[tuple[Any, Any]]:
-    return [(sets[0], sets[1]), (sets[0], sets[0]), (sets[1], sets[1])]
-
-
-def squared_distances(one: Any, other: Any) -> Any:
-    """As reseen has them: similarities summed in float64, rounded to float32."""
+def exact_similarities(one: Any, other: Any) -> Any:
+    """As reseen has them: inner products summed in float64, rounded to float32."""
     import numpy as np
 
     columns = other.T.astype(np.float64)
-    parts = [one[top : top + 512].astype(np.float64) @ columns for top in range(0, len(one), 512)]
-    return np.concatenate([np.maximum(0, 2 - 2 * part.astype(np.float32)) for part in parts])
+    parts = [(one[top : top + 512] @ columns).astype(np.float32) for top in range(0, len(one), 512)]
+    return np.concatenate(parts)
 
 
 def compare(folder: Path, found: dict[str, Any], rerank: bool) -> list[str]:
@@ -319,15 +281,15 @@ def compare(folder: Path, found: dict[str, Any], rerank: bool) -> list[str]:
             f"and {found['peer']['cmc']}",
         ]
         return finish(lines, bool((off <= RERANKED_TOLERANCE).all()))
-    mean_ap = float(np.nanmean(theirs))
-    cmc = max(abs(a - b) for a, b in zip(found["ours"]["cmc"], found["peer"]["cmc"], strict=True))
-    off = [abs(found["ours"]["mean_ap"] - mean_ap), cmc]
+    said, cmc = found["ours"], np.load(folder / "cmc.npy")
+    off = [abs(said["mean_ap"] - float(np.nanmean(theirs))), float(np.abs(np.array(said["cmc"]) - cmc).max())]
+    own = np.abs(np.array(said["cmc"]) - found["peer"]["cmc"]).max()
     lines = [
-        f"mAP {found['ours']['mean_ap']:.7f}: difference from the peer's {off[0]:.1e} (its average precisions, summed "
-        f"in double; {abs(found['ours']['mean_ap'] - found['peer']['mean_ap']):.1e} from its own float32 sum); "
-        f"largest difference of CMC at {RANKS}: {off[1]:.1e}",
-        f"average precision of a query: largest difference {np.nanmax(np.abs(mine - theirs)):.1e}; "
-        f"{int(np.isfinite(mine).sum())} valid queries",
+        f"mAP {said['mean_ap']:.7f}, of {int(np.isfinite(mine).sum())} valid queries",
+        f"same distances to both: mAP differs by {off[0]:.1e}, CMC at {RANKS} by {off[1]:.1e}, the precision of "
+        f"a query by {np.nanmax(np.abs(mine - theirs)):.1e} at most",
+        f"the peer's own float32 distances and sums: mAP {abs(said['mean_ap'] - found['peer']['mean_ap']):.1e}, "
+        f"CMC {own:.1e}",
     ]
     return finish(lines, max(off) <= TOLERANCE and bool((np.isfinite(mine) == np.isfinite(theirs)).all()))
 
@@ -347,8 +309,8 @@ def report(
     spoken = ", ".join(f"{name} {version}" for name, version in found["ours"]["versions"].items())
     what = "re-ranked" if given.rerank else "plain"
     print(
-        f"{what}: {given.queries:,} queries, gallery {given.gallery:,} ({given.junk:.0%} junk), D {given.dim}, {spoken}, "
-        f"1 thread, {given.pairs} rounds in turn\n"
+        f"{what}: {given.queries:,} queries, gallery {given.gallery:,} ({given.junk:.0%} junk), D {given.dim}, "
+        f"{spoken}, 1 thread, {given.pairs} rounds in turn\n"
     )
     print("\n".join(equal or ["no peer"]), end="\n\n")
     print("| | ours, median | peer, median | peer / ours, min / median / max |\n| --- | --- | --- | --- |")
