@@ -52,9 +52,8 @@ def find_persons(
     asked: dict[int, list[int]] = {}
     for row, probe in enumerate(probes):
         asked.setdefault(probe.scene, []).append(row)
-    both = config.search.paths_at_test == "both"
     found: dict[str, SceneDetections] = {}
-    wanted = torch.zeros(len(probes), network.dim * (2 if both else 1))
+    wanted = torch.zeros(len(probes), network.dim * (2 if config.search.paths_at_test == "both" else 1))
     size = SceneSize(config.search.long_side, config.search.short_side)
     with evaluation_mode(network), torch.inference_mode():
         for batch in clean_scene_batches(scenes, size, batch_size=BATCH, workers=config.data.workers):
@@ -68,10 +67,7 @@ def find_persons(
                     for scene, scale in zip(rows, batch.scales, strict=True)
                 ]
                 boxes = [torch.cat([person[0], box]) for person, box in zip(persons, given, strict=True)]
-                features = network.search_features(maps, boxes)
-                if both:
-                    alone = network.instance_features(batch.images, boxes)
-                    features = F.normalize(torch.cat([alone, features], dim=1), dim=1)
+                features = features_of(network, maps, batch.images, boxes, config)
             parts = torch.split(features.float().cpu(), [len(box) for box in boxes])
             for place, scene in enumerate(rows):
                 corners, scores = persons[place]
@@ -86,13 +82,24 @@ def find_persons(
     return FoundScenes(found, wanted)
 
 
+def features_of(
+    network: SearchNetwork, maps: Sequence[Tensor], images: Tensor, boxes: Sequence[Tensor], config: Config
+) -> Tensor:
+    """Unit features ``[N, D]`` of boxes ``[n, 4]`` (pixels of the batch) of each scene, by the path used at test."""
+    within = network.search_features(maps, boxes)
+    if config.search.paths_at_test == "search":
+        return within
+    return F.normalize(torch.cat([network.instance_features(images, boxes), within], dim=1), dim=1)
+
+
 def search_record(
     found: FoundScenes, data: SearchData, *, sizes: Iterable[int | None] = (None,), step: Step | None = None
 ) -> dict[str, Any]:
     """Scores of what was found, as result files have them (fractions).
 
-    ``mean_ap``, ``top<k>`` of the first gallery size, ``galleries`` of all sizes where several are asked for;
-    ``detection_recall`` and ``detection_ap`` over all test scenes.
+    ``mean_ap``, ``top<k>`` and the number of ``queries`` of the first gallery size, ``galleries`` of all sizes where
+    several are asked for; ``detection_recall`` and ``detection_ap`` over all test scenes. ``left_out``: lines about
+    queries and gallery images that could not be scored.
     """
     truth = {name: scene.boxes for name, scene in zip(data.test_names, data.test, strict=True)}
     persons = detection_scores(found.detections, truth)
@@ -101,6 +108,7 @@ def search_record(
         "detection_ap": persons.average_precision,
     }
     galleries: dict[str, Any] = {}
+    left_out: dict[str, None] = {}
     for size in sizes:
         opened = open_galleries(data, size)
         queries = [
@@ -111,9 +119,12 @@ def search_record(
             step("search", 0, len(queries))
         scores = person_search_scores(queries, found.detections)
         here = {"mean_ap": scores.mean_ap, **{f"top{rank}": value for rank, value in scores.top.items()}}
+        here["queries"] = len(queries)
         record = {**here, **record} if not galleries else record
         galleries[str(size or "all")] = here
-    return record | ({"galleries": galleries} if len(galleries) > 1 else {})
+        left_out |= dict.fromkeys(opened.skipped)
+    record |= {"galleries": galleries} if len(galleries) > 1 else {}
+    return record | ({"left_out": list(left_out)} if left_out else {})
 
 
 def evaluate_searcher(
