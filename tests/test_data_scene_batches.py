@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from reseen.data import SceneBatch, SceneSize, clean_scene_batches, in_file_pixels, scene_batches
+from reseen.data.scene_loaders import _make
 from reseen.data.scene_transforms import padded, seen_scene
 from reseen.data.transforms import MEAN, STD
 from reseen.errors import ReseenError
@@ -280,6 +281,23 @@ def test_a_batch_moves_as_a_whole(scenes: tuple[Scene, ...]) -> None:
     assert all(tensor.is_meta for tensor in tensors(moved))
     assert moved.images.is_contiguous(memory_format=torch.channels_last)
     assert [len(rows) for rows in moved.rows] == [len(rows) for rows in batch.rows]
+
+
+def test_a_pinned_batch_is_the_same_batch(scenes: tuple[Scene, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the loader pins is the packed batch; here without the accelerator that real pinning needs."""
+    plain = load(scenes)
+    pinned: list[Tensor] = []
+
+    def pin(self: Tensor) -> Tensor:
+        pinned.append(self)
+        return self.clone()
+
+    monkeypatch.setattr(torch.Tensor, "pin_memory", pin)
+    offsets = np.cumsum([0, *(len(scene.boxes) for scene in scenes)])
+    for batch in plain:
+        packed = _make(scenes, offsets, SIZE, lambda row: False, batch.scenes.numpy())
+        assert same([packed.pin_memory().unpacked()], [packed.unpacked()])
+    assert len(pinned) == 7 * len(plain)
 
 
 @pytest.mark.parametrize("workers", [0, 1])

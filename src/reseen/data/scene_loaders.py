@@ -43,16 +43,12 @@ class SceneBatch:
     def to(self, device: torch.device | str, channels_last: bool = False) -> SceneBatch:
         """The batch on ``device``, images in channels_last layout if asked."""
         layout = torch.channels_last if channels_last else torch.contiguous_format
-        images = self.images.to(device, non_blocking=True, memory_format=layout)
-        return self._with(images, lambda tensor: tensor.to(device, non_blocking=True))
 
-    def pin_memory(self) -> SceneBatch:
-        """The batch in page-locked memory, from which an accelerator copies while the host goes on."""
-        return self._with(self.images.pin_memory(), lambda tensor: tensor.pin_memory())
+        def move(tensor: Tensor) -> Tensor:
+            return tensor.to(device, non_blocking=True)
 
-    def _with(self, images: Tensor, move: Callable[[Tensor], Tensor]) -> SceneBatch:
         return SceneBatch(
-            images,
+            self.images.to(device, non_blocking=True, memory_format=layout),
             move(self.sizes),
             move(self.scales),
             [move(boxes) for boxes in self.boxes],
@@ -125,6 +121,7 @@ class _Packed:
     scenes: Tensor
 
     def pin_memory(self) -> _Packed:
+        """In page-locked memory, from which an accelerator copies while the host goes on."""
         return _Packed(*(tensor.pin_memory() for tensor in vars(self).values()))
 
     def unpacked(self) -> SceneBatch:
