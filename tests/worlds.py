@@ -27,10 +27,34 @@ TINY = [
     "train.lr=0.001",
 ]
 
+TINY_SEARCH = [
+    "model.backbone=test_resnet.r160_in1k",
+    "data.height=96",
+    "data.width=32",
+    "data.workers=0",
+    "search.detector=retinanet",  # the cheapest of the three
+    "search.freeze=false",
+    "search.channels=16",
+    "search.dim=32",
+    "search.long_side=192",
+    "search.short_side=128",
+    "train.epochs=2",
+    "train.batch_size=4",
+    "train.precision=none",
+    "train.device=cpu",
+    "train.warmup=0",
+    "train.evaluate_every=0",
+]
+
 
 def tiny(recipe: str = "cacl", *settings: str) -> Config:
     """``recipe`` on the smallest network, with ``settings`` last."""
     return resolve(recipe, None, [*TINY, *settings])
+
+
+def tiny_search(*settings: str) -> Config:
+    """R-SiamNet on the smallest network, with ``settings`` last."""
+    return resolve("r-siamnet", None, [*TINY_SEARCH, *settings])
 
 
 def people(

@@ -6,22 +6,26 @@ The search path sees a person within the scene, the instance path sees the perso
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
 from torchvision.ops import roi_align
 
 from reseen.config import Config
 from reseen.models.detectors import Detections, Detector, build_detector
 from reseen.models.pyramid import STRIDES, Pyramid
 
-FINEST = 56  # sqrt(w h) in pixels of a box that is still pooled from P3; twice as large: P4, and so on
+FINEST = 56  # pixels: boxes are pooled from P3 up to twice this sqrt(w h), from P4 up to four times it, ...
 LEVELS = 4  # P3 to P6 serve the search path
 CELL = 16  # pixels of a person image per cell of P4
+AT_ONCE = 128  # person images whose maps exist together; a published batch shows about 45 persons
 
 CropLevel = Literal["P4", "P3half"]
 
@@ -82,13 +86,18 @@ class SearchNetwork(nn.Module):
         return self._embed(pooled)
 
     def instance_features(self, images: Tensor, boxes: Sequence[Tensor]) -> Tensor:
-        """The same of the persons alone, cut out of the images ``[B, 3, H, W]``: ``[N, dim]``."""
+        """The same of the persons alone, cut out of the images ``[B, 3, H, W]``: ``[N, dim]``.
+
+        More than :data:`AT_ONCE` persons go through the pyramid in parts, and for the gradient once more in parts, so
+        that a crowd costs time and not memory. In training each part has its own batch statistics.
+        """
         crops = cut_persons(images, boxes, self.person)
         if not len(crops):  # no image for the pyramid, yet a part of the graph
             return self._embed(crops.new_zeros(0, self.pyramid.channels, *self.cells))
         crops = crops.contiguous(memory_format=_layout(images))
-        fine, coarse = self.pyramid(crops)[:2]
-        return self._embed(coarse if self.crop_level == "P4" else fine[:, :, ::2, ::2])
+        if len(crops) <= AT_ONCE:
+            return self._alone(crops)
+        return torch.cat([self._alone_twice(part) for part in torch.split(crops, AT_ONCE)])
 
     def both_paths(self, maps: Sequence[Tensor], images: Tensor, boxes: Sequence[Tensor]) -> Paths:
         return Paths(self.search_features(maps, boxes), self.instance_features(images, boxes))
@@ -100,6 +109,20 @@ class SearchNetwork(nn.Module):
         boxes = [scene[0] for scene in found]
         features = self.search_features(maps, boxes)
         return found, list(torch.split(features, [len(box) for box in boxes]))
+
+    def _alone(self, crops: Tensor) -> Tensor:
+        fine, coarse = self.pyramid(crops)[:2]
+        return self._embed(coarse if self.crop_level == "P4" else fine[:, :, ::2, ::2])
+
+    def _alone_twice(self, crops: Tensor) -> Tensor:
+        """Keeps no map: what the gradient needs of them is computed again, when it is needed."""
+        features: Tensor = checkpoint(
+            self._alone,
+            crops,
+            use_reentrant=False,
+            context_fn=lambda: (nullcontext(), _statistics_kept(self.pyramid)),
+        )
+        return features
 
     def _embed(self, maps: Tensor) -> Tensor:
         return F.normalize(self.embedding(maps.flatten(1)).float(), dim=1)
@@ -129,6 +152,20 @@ def cut_persons(images: Tensor, boxes: Sequence[Tensor], person: tuple[int, int]
     rois = [box.to(images.device, images.dtype) for box in boxes]
     cut: Tensor = roi_align(images.contiguous(), rois, person, 1.0, sampling_ratio=1, aligned=True)
     return cut
+
+
+@contextmanager
+def _statistics_kept(module: nn.Module) -> Iterator[None]:
+    """Running statistics of batch norm do not move inside: what passes has been counted."""
+    layers = [layer for layer in module.modules() if isinstance(layer, _BatchNorm)]
+    rates = [layer.momentum for layer in layers]
+    for layer in layers:
+        layer.momentum = 0.0
+    try:
+        yield
+    finally:
+        for layer, rate in zip(layers, rates, strict=True):
+            layer.momentum = rate
 
 
 def _layout(images: Tensor) -> torch.memory_format:
