@@ -1,7 +1,10 @@
 """reseen finds the same person again, across cameras and scenes, without labels."""
 
 from importlib import import_module
-from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from reseen.experiments.searcher import PersonSearcher as PersonSearcher
 
 __version__ = "0.1.0"
 
@@ -17,10 +20,13 @@ ROOMS = (
     "records",
     "training",
 )
+CLASSES = {"PersonSearcher": "experiments.searcher"}  # and the module it is in
 
 
-def __getattr__(name: str) -> ModuleType:
-    """``reseen.losses`` and the other rooms, loaded when they are first named: torch takes seconds."""
+def __getattr__(name: str) -> Any:
+    """Rooms as ``reseen.losses``, and ``reseen.PersonSearcher``: loaded when first named, torch takes seconds."""
     if name in ROOMS:
         return import_module(f"reseen.{name}")
+    if name in CLASSES:
+        return getattr(import_module(f"reseen.{CLASSES[name]}"), name)
     raise AttributeError(f"module 'reseen' has no attribute {name!r}")

@@ -97,7 +97,7 @@ def _data_options(parser: Parser) -> None:
         type=Path,
         required=True,
         metavar="PATH",
-        help="data set folder, folder of images, or CSV manifest",
+        help="data set folder, folder of images, CSV manifest; folder of scenes with boxes, or COCO .json",
     )
     parser.add_argument(
         "--camera-pattern",
@@ -131,7 +131,11 @@ def _train(commands: Any) -> None:
         train(**given)
 
     parser = _command(commands, "train", "train a model on images that nobody labelled", run)
-    parser.add_argument("method", metavar="METHOD", help="cacl, cscl, spcl, cluster-contrast")
+    parser.add_argument(
+        "method",
+        metavar="METHOD",
+        help="cacl, cscl, spcl, cluster-contrast (crops); r-siamnet, two-step (scenes)",
+    )
     _data_options(parser)
     parser.add_argument("--run", type=Path, metavar="DIR", help="run folder (default: runs/RECIPE-DATA)")
     parser.add_argument(
@@ -177,6 +181,19 @@ def _evaluate(commands: Any) -> None:
         "--view", choices=("colour", "grey"), help="what the branch is shown (default: as it was trained)"
     )
     parser.add_argument("--rerank", action="store_true", help="score again after k-reciprocal re-ranking")
+    parser.add_argument(
+        "--gallery-size",
+        type=int,
+        action="append",
+        dest="gallery_sizes",
+        metavar="N",
+        help="scenes: images of a gallery, 50 to 4000 (CUHK-SYSU); repeatable",
+    )
+    parser.add_argument(
+        "--paths",
+        choices=("search", "both"),
+        help="scenes: features of the search path alone, or of both (default: as configured)",
+    )
 
 
 def _cluster(commands: Any) -> None:
@@ -205,7 +222,7 @@ def _report(commands: Any) -> None:
         report(**given)
 
     parser = _command(
-        commands, "report", "pictures of a run: curves, ranked lists, clusters; an HTML page", run
+        commands, "report", "pictures of a run: curves, ranked lists, search results; an HTML page", run
     )
     parser.add_argument("run", type=Path, metavar="RUN", help="run folder")
     parser.add_argument(

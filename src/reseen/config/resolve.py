@@ -27,16 +27,21 @@ SECTIONS: dict[str, Any] = {
 
 
 def resolve(
-    recipe: str | Path | None = None, file: str | Path | None = None, settings: Sequence[str] = ()
+    recipe: str | Path | None = None,
+    file: str | Path | Mapping[str, Any] | None = None,
+    settings: Sequence[str] = (),
 ) -> Config:
-    """Defaults, then the recipe, then a YAML file of differences, then ``key=value`` settings.
+    """Defaults, then the recipe, then a YAML file of differences (or what it holds), then ``key=value`` settings.
 
     ``recipe`` is a name of :func:`recipe_names` or the path of a YAML file; without it the file's line
     ``recipe:`` counts, and without that ``cacl``. Values are written as in YAML and typed by the field they
     go to, so ``off`` is a word where a word is expected. Raises :class:`ReseenError` for an unknown key or
     recipe (the nearest name is suggested), for a value of the wrong type and for one out of range.
     """
-    from_file = _read(Path(file)) if file is not None else {}
+    if isinstance(file, Mapping):
+        file, from_file = "--config", _flatten(file, "--config")
+    else:
+        from_file = _read(Path(file)) if file is not None else {}
     named = from_file.pop("recipe", None)
     if recipe is not None and named is not None and str(recipe) != named:
         raise ReseenError(f"{file} says recipe: {named}; drop that line, or --recipe {recipe}")
@@ -105,12 +110,17 @@ def _recipe_path(name: str) -> Path:
 
 
 def _read(path: Path) -> dict[str, Any]:
+    return _flatten(read_tree(path), str(path))
+
+
+def read_tree(path: Path) -> Any:
+    """What a YAML file holds, every scalar as text; keys are not looked at. Raises ReseenError if it is none."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or "it is not UTF-8 text"
         raise ReseenError(f"cannot read the configuration {path}: {why}") from error
-    return _flatten(_parse_yaml(text, str(path)), str(path))
+    return _parse_yaml(text, str(path))
 
 
 def _parse_yaml(text: str, where: str) -> Any:

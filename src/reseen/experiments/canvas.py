@@ -118,12 +118,13 @@ def sheet(width: float, height: float, *, inches: float) -> tuple[Figure, Axes]:
 
 def tile(
     axes: Axes, image: NDArray[Any], x: float, y: float, *, width: float = 1.0, tall: float = 2.0
-) -> None:
-    """Fit an RGB image ``[H, W, 3]`` into a tile and keep its aspect."""
+) -> tuple[float, float, float]:
+    """Fit an RGB image ``[H, W, 3]`` into a tile and keep its aspect: its left, its top, and units per pixel."""
     scale = min(width / image.shape[1], tall / image.shape[0])
     w, h = image.shape[1] * scale, image.shape[0] * scale
     left, top = x + (width - w) / 2, y + (tall - h) / 2
     axes.imshow(image, extent=(left, left + w, top + h, top), aspect="auto", zorder=2)
+    return left, top, scale
 
 
 def mark(axes: Axes, right: bool, x: float, y: float, *, width: float = 1.0, tall: float = 2.0) -> None:

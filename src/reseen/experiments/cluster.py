@@ -8,9 +8,9 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from reseen.data import open_data
 from reseen.errors import ReseenError
 from reseen.evaluation import embed_crops, sees_grey
+from reseen.experiments.kinds import open_crops
 from reseen.experiments.progress import Progress
 from reseen.experiments.usable import usable
 from reseen.methods.labelling import pseudo_labels
@@ -35,7 +35,7 @@ def cluster(
     """
     if out.is_dir() or not out.parent.is_dir():  # said before the images are embedded, not after
         raise ReseenError(f"cannot write {out}: name a file in a folder that exists with --out")
-    images = open_data(data, camera_pattern=camera_pattern)
+    images = open_crops(data, str(run), camera_pattern=camera_pattern)
     encoder, checkpoint = load_encoder(run)
     config = checkpoint.config
     with Progress() as progress:

@@ -11,17 +11,22 @@ from reseen.errors import ReseenError
 
 CROPS = ("cacl", "cscl", "spcl", "cluster-contrast")  # each is also the name of its recipe
 SCENES = ("r-siamnet",)
+TWO_STEP = "two-step"  # a run of each kind, one after the other
+
+
+def known_method(method: str) -> None:
+    """Raise ReseenError, with the nearest name, where there is no such method."""
+    names = (*CROPS, *SCENES, TWO_STEP)
+    if method not in names:
+        near = difflib.get_close_matches(method, names, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(names)}"
+        raise ReseenError(f"there is no method {method!r}: {hint}")
 
 
 def configuration(
     method: str, folder: Path, resume: bool, recipe: str | None, config: Path | None, settings: list[str]
 ) -> Config:
     """Recipe, file and settings; a resumed run without any of them takes its own ``config.yaml``."""
-    names = CROPS + SCENES
-    if method not in names:
-        near = difflib.get_close_matches(method, names, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(names)}"
-        raise ReseenError(f"there is no method {method!r}: {hint}")
     stored = folder / "config.yaml"
     plain = recipe is None and config is None and not settings
     resolved = (

@@ -45,7 +45,16 @@ PANELS: tuple[Panel, ...] = (
     ),
     ("Label-free criterion", "value", (("criterion", ("label_free",)),)),
 )
-TEST: Panel = ("Test scores", "share", (("mAP", ("test", "mean_ap")), ("rank-1", ("test", "rank1"))))
+TEST: Panel = (
+    "Test scores",
+    "share",
+    (("mAP", ("test", "mean_ap")), ("rank-1", ("test", "rank1")), ("top-1", ("test", "top1"))),
+)
+FOUND: Panel = (
+    "Persons found in test scenes",
+    "share",
+    (("average precision", ("test", "detection_ap")), ("recall", ("test", "detection_recall"))),
+)
 
 
 def series(metrics: Iterable[Epoch], *keys: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -112,14 +121,16 @@ def curves(metrics: Sequence[Epoch]) -> Figure:
     """Small multiples over the epochs of ``metrics.jsonl``; what was not measured has no panel.
 
     Losses, clusters and outliers, share of clusters that span cameras, clustering quality where identities
-    are known, the label-free criterion, and test mAP and rank-1 with the chosen epochs named.
-    Raises :class:`ReseenError` when there is no epoch.
+    are known, the label-free criterion, detection scores, and test mAP and rank-1 (top-1) with the chosen epochs
+    named. Raises :class:`ReseenError` when there is no epoch.
     """
     if not metrics:
         raise ReseenError("no finished epoch to draw: train for one epoch first")
     names = dict.fromkeys(["total", *(name for epoch in metrics for name in epoch.get("loss") or {})])
     losses: Panel = ("Losses", "value", tuple((name.replace("_", " "), ("loss", name)) for name in names))
-    panels = [p for p in (losses, *PANELS, TEST) if any(len(series(metrics, *keys)[0]) for _, keys in p[2])]
+    panels = [
+        p for p in (losses, *PANELS, FOUND, TEST) if any(len(series(metrics, *keys)[0]) for _, keys in p[2])
+    ]
     if not panels:
         raise ReseenError("metrics.jsonl holds epochs but no value to draw: train for one epoch first")
     rows, columns = math.ceil(len(panels) / 2), min(2, len(panels))

@@ -16,7 +16,7 @@ from reseen.evaluation import BASELINES, as_record, evaluate_encoder, evaluate_f
 from reseen.experiments.progress import Progress
 from reseen.experiments.report import save_comparison, summary_table
 from reseen.experiments.run_report import report
-from reseen.experiments.train import train_run
+from reseen.experiments.train_crops import train_run
 from reseen.models import build_encoder, load_weights
 from reseen.records import ReidData
 from reseen.training import LAST, load_encoder, warm_up

@@ -1,24 +1,28 @@
-"""``reseen evaluate``: a trained model on a benchmark's query and gallery."""
+"""``reseen evaluate``: a trained model on a benchmark's query and gallery, or on its scenes."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, Literal
 
 from torch import Tensor
 
 from reseen.config import Config
-from reseen.data import open_data
 from reseen.errors import ReseenError
 from reseen.evaluation import as_record, embed_crops, evaluate_features, evaluate_reranked, sees_grey
+from reseen.experiments.configure import SCENES
+from reseen.experiments.kinds import chosen_file, open_crops
 from reseen.experiments.progress import Progress
+from reseen.experiments.search_evaluate import evaluate_search
+from reseen.experiments.two_step import evaluate_two_step
+from reseen.experiments.two_step_config import is_two_step
 from reseen.experiments.usable import usable
 from reseen.metrics import ReidScores
 from reseen.models import Encoder, resolve_device
 from reseen.records import LabelledCrops, ReidData
-from reseen.training import BEST, LABEL_FREE, LAST, load_encoder
-
-FILES = {"last": LAST, "best-on-test": BEST, "label-free": LABEL_FREE}
+from reseen.training import load_encoder, trained_config
 
 
 def evaluate(
@@ -30,22 +34,36 @@ def evaluate(
     branch: str | None = None,
     view: str | None = None,
     rerank: bool = False,
-) -> ReidScores:
-    """Score ``run`` on the test split of ``data``; prints mAP and CMC and adds a line to RUN/evaluations.jsonl.
+    gallery_sizes: Sequence[int] | None = None,
+    paths: Literal["search", "both"] | None = None,
+) -> ReidScores | dict[str, Any]:
+    """Score ``run`` on the test split of ``data``; prints the scores and adds a line to RUN/evaluations.jsonl.
+
+    A run on crops gives mAP and CMC, one that searches scenes :func:`evaluate_search`'s record.
 
     Args:
         epoch: ``last``, ``best-on-test`` (chosen on the test set, as the papers do) or ``label-free``.
-        branch: ``first`` or ``second`` (Table 5); None = the one that is shipped.
-        view: ``colour`` or ``grey``; None = grey for the second branch of a grey-trained model, else colour.
-        rerank: score a second time, after re-ranking. That gives lines of its own, and these scores are returned.
+        camera_pattern, branch, view, rerank: for runs on crops. ``branch``: ``first`` or ``second`` (Table 5);
+            None = the one that is shipped. ``view``: ``colour`` or ``grey``; None = grey for the second branch of a
+            grey-trained model, else colour. ``rerank``: score a second time, after re-ranking; these are returned.
+        gallery_sizes, paths: for runs on scenes, see :func:`evaluate_search`.
 
     Raises:
-        ReseenError: no such run, or ``data`` has no test split.
+        ReseenError: no such run, ``data`` has no test split or is of the other kind, or an option is.
     """
-    images = open_data(data, camera_pattern=camera_pattern)
-    encoder, checkpoint = load_encoder(
-        run / "checkpoint" / FILES[epoch] if run.is_dir() else run, branch=branch
-    )
+    for_crops = {"camera-pattern": camera_pattern, "branch": branch, "view": view, "rerank": rerank}
+    sizes = gallery_sizes or ()
+    if is_two_step(run):
+        _refuse(run, "two-step", for_crops | {"paths": paths})
+        return evaluate_two_step(run, data, epoch=epoch, sizes=sizes)
+    source = chosen_file(run, epoch)
+    method = trained_config(source).method
+    if method in SCENES:
+        _refuse(run, method, for_crops)
+        return evaluate_search(run, data, epoch=epoch, sizes=sizes, paths=paths)
+    _refuse(run, method, {"gallery-size": gallery_sizes, "paths": paths})
+    images = open_crops(data, f"{run} ({method})", camera_pattern=camera_pattern)
+    encoder, checkpoint = load_encoder(source, branch=branch)
     config, branch = checkpoint.config, branch or checkpoint.state["deployed"]
     grey = sees_grey(config, branch) if view is None else view == "grey"
     with Progress() as progress:
@@ -62,6 +80,12 @@ def evaluate(
         scores = evaluate_reranked(asked, found, query, gallery, device=resolve_device("auto"))
         _tell(f"{images.name}, re-ranked", scores, log, record | {"rerank": True})
     return scores
+
+
+def _refuse(run: Path, method: str, options: Mapping[str, object]) -> None:
+    given = [f"--{name}" for name, value in options.items() if value]
+    if given:
+        raise ReseenError(f"{given[0]} is not for {run}, a run of {method}: leave it out")
 
 
 def _test_split(images: ReidData) -> tuple[LabelledCrops, LabelledCrops]:

@@ -26,6 +26,7 @@ from reseen.experiments.canvas import png_bytes, write_atomically
 FOOTER = "Pictures of persons are personal data: treat this page as you treat the images."
 UNBROKEN = "&#8209;"  # a hyphen at which no line breaks: rank-1
 NOTHING = "–"  # a value that was not measured
+SCORES = {"mean_ap": "mAP", "detection_ap": "detection AP", "detection_recall": "detection recall"}
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 CSS_DPI = 96  # CSS pixels an inch
 
@@ -150,14 +151,14 @@ class Section:
 
 def label(name: str) -> str:
     """The heading of a column: ``mean_ap`` -> ``mAP``, ``rank1`` -> ``rank-1``."""
-    if name == "mean_ap":
-        return "mAP"
+    if name in SCORES:
+        return SCORES[name]
     return re.sub(r"^(rank|top)(\d+)$", r"\1-\2", name).replace("_", " ")
 
 
 def is_score(name: str) -> bool:
     """Whether the key holds a share that is reported in percent, larger being better."""
-    return name == "mean_ap" or re.fullmatch(r"(rank|top)\d+", name) is not None
+    return name in SCORES or re.fullmatch(r"(rank|top)\d+", name) is not None
 
 
 def cell(value: object, *, percent: bool = False) -> str:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from reseen.errors import ReseenError
 from reseen.experiments.canvas import write_atomically
+from reseen.experiments.configure import SCENES
 from reseen.experiments.curves import Epoch, curves
 from reseen.experiments.page import (
     Section,
@@ -24,6 +22,7 @@ from reseen.experiments.page import (
     summary_table,
     write_report,
 )
+from reseen.experiments.run_files import at, read_config, read_lines, read_metrics
 from reseen.training import chosen_epochs
 
 __all__ = [
@@ -53,10 +52,20 @@ PICTURES = {
     "image with the most strangers among its nearest neighbours under the first model. Below are its "
     "neighbours under each model, by cosine in the full feature space (Fig. 6 of the paper).",
 }
+SCENE_PICTURES = {  # of runs that search scenes
+    "search-result": "On the left whom is searched for: the scene with the given box, and the person cut out of it. "
+    "Then the detections that are most like it, most similar first, of all gallery scenes together. A whole green "
+    "box with a tick is the right person; a dashed one with a cross is someone else, or the right person in a box "
+    "that fits badly.",
+    "tsne": "The same boxes under each model; colour and shape stand for the identity (Fig. 6 of the paper).",
+}
 EPOCH_COLUMNS: tuple[tuple[str, tuple[str, ...], bool], ...] = (  # heading, keys, in percent
     ("epoch", ("epoch",), False),
     ("mAP", ("test", "mean_ap"), True),
     ("rank-1", ("test", "rank1"), True),
+    ("top-1", ("test", "top1"), True),
+    ("detection AP", ("test", "detection_ap"), True),
+    ("detection recall", ("test", "detection_recall"), True),
     ("loss", ("loss", "total"), False),
     ("clusters", ("clusters",), False),
     ("outliers", ("outliers",), False),
@@ -68,44 +77,6 @@ EPOCH_COLUMNS: tuple[tuple[str, tuple[str, ...], bool], ...] = (  # heading, key
     ("pair recall", ("diagnostics", "pair_recall"), True),
     ("seconds", ("seconds", "epoch"), False),
 )
-
-
-def read_metrics(run: Path) -> list[dict[str, Any]]:
-    """The epochs of ``run/metrics.jsonl``, in order; an empty list where there is no such file.
-
-    A last line that was torn by a crash is left out. Of an epoch that was written twice the later line
-    counts. Raises :class:`ReseenError` for a broken line elsewhere.
-    """
-    epochs = {int(line["epoch"]): line for line in _read_lines(run / "metrics.jsonl", key="epoch")}
-    return [epochs[number] for number in sorted(epochs)]
-
-
-def _read_lines(path: Path, *, key: str) -> list[dict[str, Any]]:
-    """One JSON object a line, each with a number under ``key``."""
-    try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise ReseenError(f"cannot read {path} ({error.strerror})") from error
-    records: list[dict[str, Any]] = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except ValueError as error:
-            if number == len(lines):
-                break  # torn by a crash while it was written
-            raise ReseenError(f"{path}, line {number} is not JSON: delete that line") from error
-        if not isinstance(record, dict) or not _is_number(record.get(key)):
-            raise ReseenError(f"{path}, line {number} has no number {key!r}: delete that line")
-        records.append(record)
-    return records
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def run_report(run: Path, *, sections: Sequence[Section] = (), title: str = "") -> Path:
@@ -120,44 +91,35 @@ def run_report(run: Path, *, sections: Sequence[Section] = (), title: str = "") 
         raise ReseenError(
             f"{run} is not a run folder (no config.yaml, no metrics.jsonl): train with --run {run}"
         )
-    metrics, config = read_metrics(run), _read_config(run)
+    metrics, config = read_metrics(run), read_config(run)
     parts = [
         _results(metrics, config),
         *_comparison(run),
         *sections,
         *_warnings(metrics),
         *_curves(metrics),
-        *_pictures(run, taken={slug(section.title) for section in sections}),
-        *_epochs(metrics),
-        *_evaluations(run),
-        *_settings(run),
+        *pictures(run, SCENE_PICTURES if _searches(config) else PICTURES, sections),
+        *_epochs(metrics, "boxes" if _searches(config) else "images"),
+        *evaluations(run),
+        *settings(run),
     ]
     name = f"{config.get('recipe') or config.get('method') or 'run'} · {run.resolve().name}"
     return write_report(run, sections=parts, title=title or name, lede=_lede(metrics, config))
 
 
-def _read_config(run: Path) -> Mapping[str, Any]:
-    try:
-        config = yaml.safe_load((run / "config.yaml").read_text())
-    except (OSError, ValueError, yaml.YAMLError):
-        return {}
-    return config if isinstance(config, dict) else {}
-
-
-def _at(record: Mapping[str, Any], *keys: str) -> Any:
-    value: Any = record
-    for key in keys:
-        value = value.get(key) if isinstance(value, Mapping) else None
-    return value
+def _searches(config: Mapping[str, Any]) -> bool:
+    """Whether the run is one on scenes."""
+    return config.get("method") in SCENES
 
 
 def _lede(metrics: Sequence[Epoch], config: Mapping[str, Any]) -> str:
     if not metrics:
         return "No epoch is finished yet."
-    done, planned = int(metrics[-1]["epoch"]), _at(config, "train", "epochs")
+    done, planned = int(metrics[-1]["epoch"]), at(config, "train", "epochs")
     parts = [f"{done} of {planned} epochs" if planned else f"{done} epochs"]
-    if (images := _at(metrics[-1], "images")) is not None:
-        parts.append(f"{images:,} images without labels")
+    if (images := at(metrics[-1], "images")) is not None:
+        shown = "persons in scenes, without identities" if _searches(config) else "images without labels"
+        parts.append(f"{images:,} {shown}")
     if (method := config.get("method")) is not None:
         parts.append(f"method {method}")
     if (seed := config.get("seed")) is not None:
@@ -169,10 +131,10 @@ def _cameras_read(metrics: Sequence[Epoch], config: Mapping[str, Any]) -> str:
     """Whether training used camera ids: they must be known, and something must ask for them."""
     if not config:
         return "unknown (no config.yaml)"
-    asked = _at(config, "data", "camera_aware") == "auto" or bool(
-        _at(config, "cluster", "camera_standardise")
-    )
-    return "yes" if asked and any(_at(e, "cross_camera_share") is not None for e in metrics) else "no"
+    if _searches(config):  # scenes are drawn evenly, and clustered by what they look like
+        return "no"
+    asked = at(config, "data", "camera_aware") == "auto" or bool(at(config, "cluster", "camera_standardise"))
+    return "yes" if asked and any(at(e, "cross_camera_share") is not None for e in metrics) else "no"
 
 
 def _results(metrics: Sequence[Epoch], config: Mapping[str, Any]) -> Section:
@@ -187,7 +149,7 @@ def _results(metrics: Sequence[Epoch], config: Mapping[str, Any]) -> Section:
     for name, how in CHOICES.items():
         if name not in chosen:
             continue
-        scores = [cell(_at(by_number.get(chosen[name], {}), "test", key), percent=True) for key in keys]
+        scores = [cell(at(by_number.get(chosen[name], {}), "test", key), percent=True) for key in keys]
         rows.append((name, str(chosen[name]), *scores, cameras, how))
     columns = (
         "choice",
@@ -197,13 +159,13 @@ def _results(metrics: Sequence[Epoch], config: Mapping[str, Any]) -> Section:
         "chosen by",
     )
     if not tests:
-        text = "No test scores: the data has no query and gallery, or no epoch was scored yet."
+        text = "No test scores: the data has no queries, or no epoch was scored yet."
     else:
         text = (
             "The same run under each way to choose its epoch. The last and the label-free choice can be had "
             "without labels; best-on-test looks at the test labels, as the papers do, and flatters the run."
         )
-    if "label-free" in chosen and tests and _at(by_number.get(chosen["label-free"], {}), "test") is None:
+    if "label-free" in chosen and tests and at(by_number.get(chosen["label-free"], {}), "test") is None:
         text += (
             f"\n\nThe label-free choice, epoch {chosen['label-free']}, was not scored during training: "
             "`reseen evaluate` scores its checkpoint."
@@ -263,10 +225,10 @@ def _curves(metrics: Sequence[Epoch]) -> list[Section]:
     known = [
         f"{name} {cell(value)}"
         for name, value in (
-            ("loss", _at(last, "loss", "total")),
+            ("loss", at(last, "loss", "total")),
             ("clusters", last.get("clusters")),
             ("outliers", last.get("outliers")),
-            ("test mAP", _at(last, "test", "mean_ap")),
+            ("test mAP", at(last, "test", "mean_ap")),
         )
         if value is not None
     ]
@@ -277,12 +239,13 @@ def _curves(metrics: Sequence[Epoch]) -> list[Section]:
     return [Section("Curves", text, figure=figure, alt=alt)]
 
 
-def _pictures(run: Path, *, taken: set[str]) -> list[Section]:
-    """The PNG files of the report folder. Figures of other sections lie there too and are not shown twice."""
+def pictures(run: Path, texts: Mapping[str, str], others: Sequence[Section] = ()) -> list[Section]:
+    """The PNG files of the report folder, those named in ``texts`` first. Figures of ``others`` are not shown twice."""
+    taken = {slug(section.title) for section in others}
     found = {
         path.stem: path for path in sorted((run / "report").glob("*.png")) if not path.name.startswith(".")
     }
-    order = [*PICTURES, *(name for name in found if name not in PICTURES)]
+    order = [*texts, *(name for name in found if name not in texts)]
     sections, missing = [], []
     for name in order:
         if name in taken | {"curves"}:
@@ -299,7 +262,7 @@ def _pictures(run: Path, *, taken: set[str]) -> list[Section]:
             inside.get("Title") or name.replace("-", " ").capitalize(),
             inside.get("Description", ""),
         )
-        text = "\n\n".join(filter(None, (said, PICTURES.get(name))))
+        text = "\n\n".join(filter(None, (said, texts.get(name))))
         alt = f"{title}: described in the text above." if text else title
         sections.append(Section(title, text, figure=found[name], alt=alt))
     if missing:
@@ -307,27 +270,27 @@ def _pictures(run: Path, *, taken: set[str]) -> list[Section]:
     return sections
 
 
-def _epochs(metrics: Sequence[Epoch]) -> list[Section]:
-    columns = [c for c in EPOCH_COLUMNS if any(_at(epoch, *c[1]) is not None for epoch in metrics)]
+def _epochs(metrics: Sequence[Epoch], what: str) -> list[Section]:
+    columns = [c for c in EPOCH_COLUMNS if any(at(epoch, *c[1]) is not None for epoch in metrics)]
     if not columns:
         return []
-    rows = tuple(tuple(cell(_at(epoch, *keys), percent=p) for _, keys, p in columns) for epoch in metrics)
-    text = "Clusters are of two images or more; outliers are images that are alone."
+    rows = tuple(tuple(cell(at(epoch, *keys), percent=p) for _, keys, p in columns) for epoch in metrics)
+    text = f"Clusters are of two {what} or more; outliers are {what} that are alone."
     percent = [name for name, _, p in columns if p]
     caption = f"In %: {', '.join(percent)}." if percent else ""
     table = Table(tuple(name for name, *_ in columns), rows, caption)
     return [Section("Epochs", text, table=table, folded=len(metrics) > LONG)]
 
 
-def _evaluations(run: Path) -> list[Section]:
-    rows = _read_lines(run / "evaluations.jsonl", key="mean_ap")
+def evaluations(run: Path) -> list[Section]:
+    rows = read_lines(run / "evaluations.jsonl", key="mean_ap")
     if not rows:
         return []
     text = "What `reseen evaluate` measured afterwards, in the order of the calls."
     return [Section("Evaluations", text, table=summary_table(rows))]
 
 
-def _settings(run: Path) -> list[Section]:
+def settings(run: Path) -> list[Section]:
     """Configuration and environment as they were written."""
     sections = []
     for title, name in (("Configuration", "config.yaml"), ("Environment", "environment.json")):

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from reseen.config import Config
-from reseen.data import open_data
 from reseen.evaluation import embed_crops, ranked_lists, sees_grey
+from reseen.evaluation.search import Step
 from reseen.experiments import figures
 from reseen.experiments.canvas import save_figure
+from reseen.experiments.configure import SCENES
+from reseen.experiments.kinds import open_crops, open_scenes
 from reseen.experiments.progress import Progress
 from reseen.experiments.report import run_report
-from reseen.experiments.usable import usable
+from reseen.experiments.run_files import read_config
+from reseen.experiments.search_report import result_picture, search_pictures
+from reseen.experiments.two_step_config import is_two_step, read_two_step
+from reseen.experiments.two_step_report import two_step_report
+from reseen.experiments.two_step_search import two_step_finder
+from reseen.experiments.usable import usable, usable_scenes
 from reseen.models import Encoder
-from reseen.records import LabelledCrops, ReidData
-from reseen.training import LAST, START, load_encoder
+from reseen.records import LabelledCrops, ReidData, SearchData
+from reseen.training import LAST, START, load_encoder, trained_config
 
 QUERIES = 4  # rows of the ranked-list picture
 GALLERY = 4_000  # images at most behind it: the picture is an illustration, the scores are in the table
@@ -24,27 +33,60 @@ TSNE_IMAGES, TSNE_PEOPLE = 1000, 60  # Fig. 6
 PANEL = 6  # people of the augmentation panel
 
 
-def report(run: Path, *, data: Path | None = None, images: ReidData | None = None) -> Path:
-    """Write RUN/report/index.html; with the data also ranked lists, augmentation panel and t-SNE.
+def report(
+    run: Path, *, data: Path | None = None, images: ReidData | None = None, scenes: SearchData | None = None
+) -> Path:
+    """Write RUN/report/index.html; with the data also the pictures that show them.
+
+    Crops: ranked lists, augmentation panel, t-SNE. Scenes: a search result, t-SNE.
 
     Args:
-        data: the data set; ``images``: the same, already read and :func:`usable`.
+        data: the data set; ``images`` or ``scenes``: the same, already read and usable.
     """
-    opened = open_data(data) if images is None and data is not None else images
-    if opened is not None:
-        start, _ = load_encoder(run / "checkpoint" / START)
-        last, checkpoint = load_encoder(run / "checkpoint" / LAST)
-        config, models = checkpoint.config, {"before training": start, "after training": last}
-        if images is None:
-            with Progress() as progress:
-                images = usable(opened, max_bad_share=config.data.max_bad_share, progress=progress)
-        grey = sees_grey(config, checkpoint.state["deployed"])
-        _ranked(run, images, models, config, grey=grey)
-        _panel(run, images, config)
-        _tsne(run, images, models, config, grey=grey)
-    page = run_report(run)
+    if is_two_step(run):
+        bad = read_two_step(run).detector.data.max_bad_share
+        _search(run, data, scenes, bad, partial(_in_two_steps, run))
+        page = two_step_report(run)
+    elif read_config(run).get("method") in SCENES:
+        _search(run, data, scenes, trained_config(run).data.max_bad_share, partial(search_pictures, run))
+        page = run_report(run)
+    else:
+        _crops(run, data, images)
+        page = run_report(run)
     print(f"report: {page}")
     return page
+
+
+def _search(
+    run: Path, data: Path | None, scenes: SearchData | None, max_bad_share: float, draw: Callable[..., None]
+) -> None:
+    """The pictures of a run on scenes, by ``draw(scenes, step=...)``."""
+    with Progress() as progress:
+        if scenes is None and data is not None:
+            opened = open_scenes(data, str(run))
+            scenes = usable_scenes(opened, max_bad_share=max_bad_share, progress=progress)
+        if scenes is not None:
+            draw(scenes, step=progress.step)
+
+
+def _in_two_steps(run: Path, scenes: SearchData, *, step: Step) -> None:
+    result_picture(run, scenes, two_step_finder(run, step=step)[1])
+
+
+def _crops(run: Path, data: Path | None, images: ReidData | None) -> None:
+    opened = open_crops(data, str(run)) if images is None and data is not None else images
+    if opened is None:
+        return
+    start, _ = load_encoder(run / "checkpoint" / START)
+    last, checkpoint = load_encoder(run / "checkpoint" / LAST)
+    config, models = checkpoint.config, {"before training": start, "after training": last}
+    if images is None:
+        with Progress() as progress:
+            images = usable(opened, max_bad_share=config.data.max_bad_share, progress=progress)
+    grey = sees_grey(config, checkpoint.state["deployed"])
+    _ranked(run, images, models, config, grey=grey)
+    _panel(run, images, config)
+    _tsne(run, images, models, config, grey=grey)
 
 
 def _ranked(run: Path, images: ReidData, models: dict[str, Encoder], config: Config, *, grey: bool) -> None:

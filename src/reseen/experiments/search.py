@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 
 from reseen.config import Config
-from reseen.data import open_search_data, scan_scenes
 from reseen.errors import ReseenError
 from reseen.evaluation.search import evaluate_searcher
 from reseen.experiments.configure import configuration, stored_weights
+from reseen.experiments.kinds import open_scenes
 from reseen.experiments.progress import Progress
-from reseen.experiments.usable import NAMED
+from reseen.experiments.run_report import report
+from reseen.experiments.usable import usable_scenes
 from reseen.methods import get_method
 from reseen.metrics import clustering_scores
 from reseen.records import UNLABELLED, SearchData
@@ -31,29 +32,18 @@ def train_search(
     config: Path | None,
     settings: list[str],
 ) -> Path:
-    """Train on the scenes of ``data`` and score where it has a test part. Returns the run folder."""
+    """Train on the scenes of ``data``, score where it has a test part, write the report. Returns the run folder."""
     with join() as ranks:
-        scenes = open_search_data(data)
+        scenes = open_scenes(data, method)
         folder = run or Path("runs") / f"{Path(recipe or method).stem}-{scenes.name.lower()}"
         resolved = configuration(method, folder, resume, recipe, config, settings)
         with Progress(quiet=not ranks.first) as progress:
             scenes = usable_scenes(scenes, max_bad_share=resolved.data.max_bad_share, progress=progress)
         start = weights or (stored_weights(folder) if resume else None) or "imagenet"
         train_search_run(resolved, scenes, folder, resume=resume, weights=start, ranks=ranks)
+        if ranks.first:
+            report(folder, scenes=scenes)
     return folder
-
-
-def usable_scenes(data: SearchData, *, max_bad_share: float, progress: Progress) -> SearchData:
-    """``data`` without scenes that cannot be read and boxes outside of them; says what was left out."""
-    checked, problems = scan_scenes(
-        data, max_bad_share=max_bad_share, progress=progress.counter("check scenes")
-    )
-    skipped = [*checked.skipped, *problems]
-    for line in skipped[:NAMED]:
-        progress.say(f"skipped: {line}")
-    if len(skipped) > NAMED:
-        progress.say(f"skipped: {len(skipped) - NAMED} more (reseen doctor names them all)")
-    return checked
 
 
 def train_search_run(

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from reseen.data import scan_images
+from reseen.data import scan_images, scan_scenes
 from reseen.experiments.progress import Progress
-from reseen.records import Crop, LabelledCrops, Labels, ReidData
+from reseen.records import Crop, LabelledCrops, Labels, ReidData, SearchData
 from reseen.training import ALONE, Ranks
 
 NAMED = 20  # skipped files that are named; beyond that they are counted
@@ -52,3 +52,16 @@ def usable(images: ReidData, *, max_bad_share: float, progress: Progress, ranks:
         progress.say(f"skipped: {len(skipped) - NAMED} more (reseen doctor names them all)")
     identities = images.train_identities[kept] if images.train_identities is not None else None
     return replace(images, train=train, train_identities=identities, query=query, gallery=gallery)
+
+
+def usable_scenes(data: SearchData, *, max_bad_share: float, progress: Progress) -> SearchData:
+    """``data`` without scenes that cannot be read and boxes outside of them; says what was left out."""
+    checked, problems = scan_scenes(
+        data, max_bad_share=max_bad_share, progress=progress.counter("check scenes")
+    )
+    skipped = [*checked.skipped, *problems]
+    for line in skipped[:NAMED]:
+        progress.say(f"skipped: {line}")
+    if len(skipped) > NAMED:
+        progress.say(f"skipped: {len(skipped) - NAMED} more (reseen doctor names them all)")
+    return checked

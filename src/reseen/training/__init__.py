@@ -1,6 +1,6 @@
 """The epoch, the run, checkpoints. Training is handed a method and never imports one."""
 
-from reseen.training.checkpoint import LAST, load_encoder, load_searcher, read_checkpoint
+from reseen.training.checkpoint import LAST, load_encoder, load_searcher, read_checkpoint, trained_config
 from reseen.training.epoch import EpochStats, train_epoch
 from reseen.training.fit import BEST, LABEL_FREE, START, chosen_epochs, deployed_name, fit, new_run
 from reseen.training.job import join
@@ -28,5 +28,6 @@ __all__ = [
     "new_run",
     "read_checkpoint",
     "train_epoch",
+    "trained_config",
     "warm_up",
 ]

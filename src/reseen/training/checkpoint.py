@@ -91,6 +91,23 @@ def read_checkpoint(path: Path) -> Checkpoint:
     return Checkpoint(tensors, state, from_yaml(state["config"]))
 
 
+def trained_config(source: Path) -> Config:
+    """The configuration of a run folder's last checkpoint or of a checkpoint file, from its header alone.
+
+    Raises:
+        ReseenError: the file is missing, truncated or not ours.
+    """
+    path = source / "checkpoint" / LAST if source.is_dir() else source
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+        if metadata.get("format") == FORMAT:
+            return from_yaml(json.loads(metadata["state"])["config"])
+    except (SafetensorError, OSError, ValueError, KeyError):
+        pass
+    return read_checkpoint(path).config  # says what is wrong
+
+
 def save_run(run: Run, path: Path, *, data: str, deployed: str) -> None:
     """Everything of ``run``. ``data`` is the fingerprint of its images, ``deployed`` the branch that is shipped."""
     tensors: dict[str, Tensor] = {f"networks.{n}": t for n, t in run.networks.state_dict().items()}
@@ -159,6 +176,8 @@ def load_encoder(source: Path, *, branch: str | None = None) -> tuple[Encoder, C
     """
     path = source / "checkpoint" / LAST if source.is_dir() else source
     checkpoint = read_checkpoint(path)
+    if checkpoint.config.method == "r-siamnet":
+        raise ReseenError(f"{path} searches scenes (r-siamnet): give a model for crops")
     name = branch or checkpoint.state["deployed"]
     tensors = checkpoint.under(f"networks.{name}.")
     if not tensors:

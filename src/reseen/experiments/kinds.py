@@ -1,0 +1,70 @@
+"""Crops for some methods, scenes with boxes for others: what was given for the wrong one is said in one line."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from reseen.data import open_data, open_search_data
+from reseen.data.paths import shown
+from reseen.data.scenes import search_layout
+from reseen.errors import ReseenError
+from reseen.records import ReidData, SearchData
+from reseen.training import BEST, LABEL_FREE, LAST
+
+FILES = {"last": LAST, "best-on-test": BEST, "label-free": LABEL_FREE}
+
+
+def chosen_file(run: Path, epoch: str) -> Path:
+    """The checkpoint of a run folder that ``epoch`` (a key of :data:`FILES`) takes; a file is taken as it is.
+
+    Raises:
+        ReseenError: the run has none of that kind.
+    """
+    if not run.is_dir():
+        return run
+    path = run / "checkpoint" / FILES[epoch]
+    if not path.is_file() and (run / "checkpoint" / LAST).is_file():
+        raise ReseenError(f"{run} chose no {epoch} network: take --epoch last")
+    return path
+
+
+def open_crops(data: Path, wanted_by: str, *, camera_pattern: str | None = None) -> ReidData:
+    """:func:`reseen.data.open_data`, but not the frames of a data set with scenes as if they were crops.
+
+    Args:
+        wanted_by: method or run, named in the error.
+
+    Raises:
+        ReseenError: as there, or ``data`` holds scenes.
+    """
+    scenes = _holds_scenes(data)
+    try:
+        images = open_data(data, camera_pattern=camera_pattern)
+    except ReseenError:
+        if not scenes:
+            raise
+    else:
+        if not scenes or images.query is not None:  # a benchmark of crops beside one of scenes
+            return images
+    raise ReseenError(
+        f"{wanted_by} works on crops of persons and {shown(data)} holds scenes: "
+        "give crops, or take r-siamnet or two-step"
+    )
+
+
+def open_scenes(data: Path, wanted_by: str) -> SearchData:
+    """:func:`reseen.data.open_search_data`; where there are no scenes, the error names who wanted them."""
+    if os.path.exists(os.path.expanduser(data)) and not _holds_scenes(data):
+        raise ReseenError(
+            f"{wanted_by} searches in scenes and {shown(data)} holds none with person boxes: give the folder of "
+            "CUHK-SYSU or PRW or a COCO .json (docs/data.md), or take a method for crops"
+        )
+    return open_search_data(data)
+
+
+def _holds_scenes(data: Path) -> bool:
+    try:
+        return search_layout(Path(os.path.expanduser(data))) is not None
+    except ReseenError:  # several such sets
+        return True

@@ -1,0 +1,66 @@
+"""What a run folder holds in words and numbers: epochs, evaluations, settings."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from reseen.errors import ReseenError
+
+
+def read_metrics(run: Path) -> list[dict[str, Any]]:
+    """The epochs of ``run/metrics.jsonl``, in order; an empty list where there is no such file.
+
+    A last line that was torn by a crash is left out. Of an epoch that was written twice the later line
+    counts. Raises :class:`ReseenError` for a broken line elsewhere.
+    """
+    epochs = {int(line["epoch"]): line for line in read_lines(run / "metrics.jsonl", key="epoch")}
+    return [epochs[number] for number in sorted(epochs)]
+
+
+def read_lines(path: Path, *, key: str) -> list[dict[str, Any]]:
+    """One JSON object a line, each with a number under ``key``."""
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise ReseenError(f"cannot read {path} ({error.strerror})") from error
+    records: list[dict[str, Any]] = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except ValueError as error:
+            if number == len(lines):
+                break  # torn by a crash while it was written
+            raise ReseenError(f"{path}, line {number} is not JSON: delete that line") from error
+        if not isinstance(record, dict) or not _is_number(record.get(key)):
+            raise ReseenError(f"{path}, line {number} has no number {key!r}: delete that line")
+        records.append(record)
+    return records
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def read_config(run: Path) -> Mapping[str, Any]:
+    try:
+        config = yaml.safe_load((run / "config.yaml").read_text())
+    except (OSError, ValueError, yaml.YAMLError):
+        return {}
+    return config if isinstance(config, dict) else {}
+
+
+def at(record: Mapping[str, Any], *keys: str) -> Any:
+    value: Any = record
+    for key in keys:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
