@@ -17,6 +17,7 @@ from reseen.models.encoders import Encoder, build_encoder
 from reseen.models.weights import WeightsReport, load_weights
 
 STRIDES = (8, 16, 32, 64, 128)  # of P3 to P7, pixels per cell
+GROUP = 8  # channels of one group of a group norm
 _STEM, _PROBE = 4, 128  # stride up to which pretrained layers stay; side of the image that finds the maps
 
 
@@ -34,6 +35,10 @@ class Pyramid(nn.Module):
 
     def __init__(self, backbone: nn.Module, channels: int = 256) -> None:
         super().__init__()
+        if channels < GROUP or channels % GROUP:
+            raise ReseenError(
+                f"a pyramid's channels must be a multiple of {GROUP}, such as 256, not {channels}"
+            )
         self.backbone = backbone
         self.channels = channels
         self.frozen = False
@@ -104,8 +109,8 @@ def build_pyramid(
 
 
 def norm_groups(channels: int) -> int:
-    """Groups of a group norm: 32 for 256 channels, and 8 channels in each at any width."""
-    return channels // 8
+    """Groups of a group norm: 32 for 256 channels, and as many channels in each at any width."""
+    return channels // GROUP
 
 
 def _conv(channels_in: int, channels_out: int, size: int, stride: int = 1) -> nn.Sequential:

@@ -73,7 +73,8 @@ class RepPoints(nn.Module):
             "classification" (focal), "init" and "refine" (smooth L1 of the boxes of either stage), each a
             sum over cells divided by the sum over scenes of max(positive cells of its stage, 1).
         """
-        on_cpu = maps[0].device.type == "cpu"  # a GPU has the memory bandwidth for neither nine maps nor need
+        # to train, a gather keeps nine maps for the way back: on a GPU the kernel, which keeps one
+        on_cpu = maps[0].device.type == "cpu"
         levels = [self._level(level, gather=on_cpu) for level in maps]
         out = _Level(*(torch.cat(parts, dim=1) for parts in zip(*levels, strict=True)))
         grid = Grid.of(maps, self.strides)
@@ -161,9 +162,15 @@ def moment_boxes(points: Tensor, theta: Tensor) -> Tensor:
     """
     y, x = points[..., 0::2], points[..., 1::2]
     scale = scaled_gradient(theta, MOMENT_GRADIENT).exp()
-    half_x, half_y = x.std(dim=-1) * scale[0], y.std(dim=-1) * scale[1]
-    x, y = x.mean(dim=-1), y.mean(dim=-1)
-    return torch.stack([x - half_x, y - half_y, x + half_x, y + half_y], dim=-1)
+    centre_x, centre_y = x.mean(dim=-1), y.mean(dim=-1)
+    half_x, half_y = _deviation(x, centre_x) * scale[0], _deviation(y, centre_y) * scale[1]
+    return torch.stack([centre_x - half_x, centre_y - half_y, centre_x + half_x, centre_y + half_y], dim=-1)
+
+
+def _deviation(values: Tensor, mean: Tensor) -> Tensor:
+    """Standard deviation (n - 1) along the last axis; its gradient is 0 where all values are equal."""
+    length: Tensor = torch.linalg.vector_norm(values - mean[..., None], dim=-1)
+    return length / math.sqrt(TAPS - 1)
 
 
 def scaled_gradient(value: Tensor, share: float) -> Tensor:
