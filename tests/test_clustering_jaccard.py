@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tests.oracles import clustering as oracle
 from tests.test_clustering_neighbours import lattices, random_features, unit
 
-from reseen.clustering import jaccard_distance, jaccard_graph
+from reseen.clustering import jaccard_distance, jaccard_graph, nearest_neighbours
 from reseen.errors import ReseenError
 
 
@@ -155,3 +155,29 @@ def test_bad_input_is_named(features, options, words):
 def test_labels_of_another_length():
     with pytest.raises(ReseenError, match="as many labels"):
         jaccard_graph(np.eye(3)).within([0, 1])
+
+
+def test_a_ready_neighbour_list_is_taken():
+    features = people()
+    lists = nearest_neighbours(features, 30)
+    searched, given = jaccard_graph(features), jaccard_graph(features, neighbours=lists)
+    assert (searched.weights != given.weights).nnz == 0
+    swapped = lists[0].copy()
+    swapped[:, [3, 4]] = swapped[:, [4, 3]]  # another ranking of the same rows: k2 = 4 sees another third row
+    other = jaccard_graph(features, k2=4, neighbours=(swapped, lists[1]))
+    assert (other.weights != jaccard_graph(features, k2=4).weights).nnz > 0
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda i, s: (i[:-1], s[:-1]), "must be indices and similarities"),
+        (lambda i, s: (i, s[:, :-1]), "must be indices and similarities"),
+        (lambda i, s: (i + 1, s), "must be rows 0 to 159"),
+        (lambda i, s: (i - 1, s), "must be rows 0 to 159"),
+    ],
+)
+def test_a_bad_neighbour_list_is_named(change, words):
+    features = people()
+    with pytest.raises(ReseenError, match=words):
+        jaccard_graph(features, neighbours=change(*nearest_neighbours(features, 30)))
