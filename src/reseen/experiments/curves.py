@@ -30,8 +30,9 @@ Epoch = Mapping[str, Any]  # one line of metrics.jsonl
 Line = tuple[str, tuple[str, ...]]  # label, keys into a line of metrics.jsonl
 Panel = tuple[str, str, tuple[Line, ...]]  # title, kind of value (count, share, value), lines
 
+LABEL_FREE: Panel = ("Label-free criterion", "value", (("criterion", ("label_free",)),))
 PANELS: tuple[Panel, ...] = (
-    ("Clusters and outliers", "count", (("clusters", ("clusters",)), ("outliers (images)", ("outliers",)))),
+    ("Clusters and outliers", "count", (("clusters", ("clusters",)), ("outliers", ("outliers",)))),
     ("Clusters seen by several cameras", "share", (("share of clusters", ("cross_camera_share",)),)),
     (
         "Pseudo labels against identities (diagnostics only)",
@@ -43,7 +44,7 @@ PANELS: tuple[Panel, ...] = (
             ("pair recall", ("diagnostics", "pair_recall")),
         ),
     ),
-    ("Label-free criterion", "value", (("criterion", ("label_free",)),)),
+    LABEL_FREE,
 )
 TEST: Panel = (
     "Test scores",
@@ -146,7 +147,10 @@ def curves(metrics: Sequence[Epoch]) -> Figure:
             axes.set_xlabel("epoch")
             axes.set_xlim(1 - margin, last + margin)
             axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8, steps=[1, 2, 5, 10]))
-            lowest = _draw_lines(axes, metrics, lines)
+            criterion = title == LABEL_FREE[0]  # without clusters it is -1, far below every other value
+            lowest = _draw_lines(
+                axes, [e for e in metrics if e.get("clusters") != 0] if criterion else metrics, lines
+            )
             if kind == "share":
                 axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
             if kind != "value" and lowest >= 0:

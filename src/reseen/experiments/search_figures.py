@@ -28,8 +28,8 @@ from reseen.experiments.canvas import (
     tile,
 )
 
-CELL, GAP = 3.0, 0.25  # units: a scene is as wide as a cell, a person's image one unit wide
-SCENE_TALL, CROP_TALL = 1.95, 2.0
+CELL, GAP = 3.0, 0.25  # units: a scene is as wide as a cell
+SCENE_TALL, CROP_TALL, CROP_WIDE = 1.95, 2.0, 1.1
 
 
 @dataclass(frozen=True)
@@ -95,15 +95,16 @@ def _place(axes: Axes, place: Place, x: float, y: float) -> None:
             )
         )
     below = y + SCENE_TALL + 0.12
-    tile(axes, _cut(scene, (x1, y1, x2, y2)), x, below, tall=CROP_TALL)
+    person = _cut(scene, (x1, y1, x2, y2))
+    tall = min(CROP_TALL, CROP_WIDE * person.shape[0] / person.shape[1])
+    wide = tall * person.shape[1] / person.shape[0]
+    tile(axes, person, x, below, width=wide, tall=tall)
     if place.right is None:
-        axes.add_patch(
-            Rectangle((x, below), 1.0, CROP_TALL, fill=False, edgecolor=BLUE, linewidth=2.4, zorder=3)
-        )
+        axes.add_patch(Rectangle((x, below), wide, tall, fill=False, edgecolor=BLUE, linewidth=2.4, zorder=3))
     else:
-        mark(axes, place.right, x, below, tall=CROP_TALL)
+        mark(axes, place.right, x, below, width=wide, tall=tall)
     for number, line in enumerate(place.lines):
-        axes.text(x + 1.15, below + 0.2 + 0.36 * number, line, va="center", fontsize=7)
+        axes.text(x + wide + 0.15, below + 0.2 + 0.38 * number, line, va="center", fontsize=7)
 
 
 def _cut(scene: NDArray[np.uint8], box: tuple[float, float, float, float]) -> NDArray[np.uint8]:

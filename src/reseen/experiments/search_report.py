@@ -153,7 +153,7 @@ def _told(step: Step | None, done: int, total: int) -> None:
 
 
 def _place(hit: Hit, paths: Mapping[str, Path]) -> Place:
-    lines = ("similarity", f"{hit.similarity:.3f}", "detection", f"{hit.score:.2f}")
+    lines = (f"similarity {hit.similarity:.3f}", f"detection {hit.score:.2f}")
     return Place(paths[hit.scene], hit.box, lines, hit.right)
 
 
