@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
 from reseen.errors import ReseenError
@@ -51,6 +54,17 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
     """Context for the forward pass in a precision that :func:`resolve_precision` returned."""
     enabled = precision != "none"
     return torch.autocast(device.type, dtype=_DTYPES[precision] if enabled else None, enabled=enabled)
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """Shut out TF32 and bf16 in products of float32 tensors, which an error bound of float32 does not cover."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def _computes_in_bf16(device: torch.device) -> bool:

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from reseen.clustering.compiled import compiled, over_rows
-from reseen.clustering.neighbours import _full_precision, as_features, inner
+from reseen.clustering.neighbours import as_features, inner
 from reseen.clustering.proxies import Proxies, exact_proxies, half_proxies
 from reseen.clustering.sweep import among_all, on_device
-from reseen.device import resolve_device, resolve_precision
+from reseen.device import full_precision, resolve_device, resolve_precision
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -51,7 +51,7 @@ def lowest_similarities(features: Any, *, device: torch.device | str | None = No
         proven = np.zeros(len(left), dtype=np.bool_)
         for top in range(0, len(left), PIECE):
             some = left[top : top + PIECE]
-            with _full_precision():
+            with full_precision():
                 values, names = search(-proxies.rows[some], proxies.rows, min(WIDTH, len(rows)))
             found = (proxies.slack[some], values, names, lowest, proven[top : top + PIECE])
             over_rows(partial(_settle, rows, some, *found), len(some))

@@ -9,8 +9,6 @@ nor on block sizes nor on the device nor on the number of threads.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -22,7 +20,7 @@ from torch import Tensor
 from reseen.clustering.compiled import compiled, compiled_sums, over_rows
 from reseen.clustering.proxies import Proxies, cheapest_proxies, exact_proxies
 from reseen.clustering.sweep import Candidates, among_all, among_themselves, on_device
-from reseen.device import resolve_device
+from reseen.device import full_precision, resolve_device
 from reseen.errors import ReseenError
 
 Floats = NDArray[np.float32]
@@ -67,13 +65,13 @@ def nearest_neighbours(
     indices = np.empty((len(chosen), k), dtype=np.int64)
     similarities = np.empty((len(chosen), k), dtype=np.float32)
     place = resolve_device(device) if device is not None else tensor.device
-    with _full_precision():
+    with full_precision():
         proxies, candidates = _sweep(tensor.to(place), slice(first, last), k)
     unproven = _settle_all(everyone, chosen, proxies, candidates, indices, similarities)
     if len(unproven):
         tensor = torch.from_numpy(everyone)
         exact = exact_proxies(tensor)
-        with _full_precision():
+        with full_precision():
             candidates = among_all(tensor[first + unproven], tensor, _width(k, count))
         lists = indices[unproven], similarities[unproven]
         still = _settle_all(everyone, chosen[unproven], exact, candidates, *lists)
@@ -114,17 +112,6 @@ def _parts(rows: Floats) -> int:
 
 def _width(k: int, count: int) -> int:
     return min(k + max(k, SPARE), count)
-
-
-@contextmanager
-def _full_precision() -> Iterator[None]:
-    """Shut out TF32 and bf16 in products of float32, which the error bound does not cover."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
 
 
 def _sweep(tensor: Tensor, rows: slice, k: int) -> tuple[Proxies, Candidates]:
