@@ -204,6 +204,12 @@ class SearchConfig:
         return self.self_instance or self.inter_instance or self.cluster
 
 
+READ_WITH_SCENES = {  # keys of sections that are otherwise for crops
+    "model": ("backbone",),
+    "data": ("height", "width", "flip", "max_bad_share", "workers"),
+}
+
+
 @dataclass(frozen=True)
 class Config:
     """Everything that decides what a run computes. ``recipe`` is a name, kept for the record."""
@@ -240,6 +246,12 @@ class Config:
             raise ReseenError(
                 "cluster.* and loss.* are for crops; r-siamnet clusters and contrasts by search.*"
             )
+        for name, read in READ_WITH_SCENES.items():
+            usual = {"model": ModelConfig(), "data": DataConfig()}[name]
+            for key, value in vars(getattr(self, name)).items():
+                if key not in read and value != getattr(usual, key):
+                    known = ", ".join(f"{name}.{word}" for word in read)
+                    raise ReseenError(f"{name}.{key} is for crops; r-siamnet reads {known}")
         for side in ("height", "width"):
             value = getattr(self.data, side)
             _check(value % 16 == 0, f"data.{side}", value, "be a multiple of 16 for r-siamnet")

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from reseen.config import SearchConfig
 from reseen.data import SceneBatch, SceneSize, clean_scene_batches
+from reseen.errors import ReseenError
 from reseen.models.embedding import evaluation_mode
 from reseen.models.search import Paths
 from reseen.records import Scene, persons_of
@@ -20,7 +21,11 @@ SCENE_OF = "scene_of"  # kept with the memories, so it is saved: the scene of ea
 
 @torch.no_grad()
 def start(run: Run, scenes: tuple[Scene, ...]) -> None:
-    """A memory row for every box, from both paths of the network as it begins; scenes are not mirrored."""
+    """A memory row for every box, from both paths of the network as it begins; scenes are not mirrored.
+
+    Raises:
+        ReseenError: a box shows nobody.
+    """
     c, network = run.config.search, run.networks.network
     if not c.cluster:
         return
@@ -39,6 +44,13 @@ def start(run: Run, scenes: tuple[Scene, ...]) -> None:
     run.memory[SCENE_OF] = torch.from_numpy(np.repeat(np.arange(len(scenes)), persons_of(scenes))).to(
         run.device
     )
+    empty = torch.nonzero(~run.memory[memories(c)[0][0]].any(dim=1)).flatten().tolist()
+    if empty:  # the loader drops such boxes, so their rows would stay 0 for ever
+        scene = scenes[int(run.memory[SCENE_OF][empty[0]])]
+        raise ReseenError(
+            f"{scene.path} has a box that shows nobody (outside of the image, or without an area), one of "
+            f"{len(empty)}: remove it; reseen doctor lists them"
+        )
 
 
 def both_paths(run: Run, batch: SceneBatch) -> tuple[list[Tensor], Paths]:

@@ -70,16 +70,19 @@ def remember(run: Run, features: Tensor, pseudo: PseudoLabels) -> None:
 
 
 def losses(run: Run, batch: SceneBatch, labels: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """L = L_det + L_ins + L_int + L_clu, x and y the features of the two paths ``[n, D]``, all weights 1."""
+    """L = L_det + L_ins + L_int + L_clu, x and y the features of the two paths ``[n, D]``, all weights 1.
+
+    The n persons are those of this process, as in the published runs: L_int compares them with each other.
+    """
     c = run.config.search
     maps, paths = both_paths(run, batch)
     with run.autocast():
         terms: dict[str, Tensor] = run.networks.network.detector.losses(maps, batch.sizes, batch.boxes)
-    if not c.reidentifies:
-        return terms, {}
     x, y = paths.search, paths.instance
-    if not len(x):  # scenes without persons still take part in the gradient, with nothing
-        return terms | {"self_instance": (x.sum() + y.sum()) * 0}, keys_of(c, paths)
+    keys = keys_of(c, paths) if c.cluster else {}
+    if not len(x):  # the same terms in every step, and parts of the graph: other processes may see persons
+        on = {"self_instance": c.self_instance, "inter_instance": c.inter_instance, "cluster": c.cluster}
+        return terms | {name: (x.sum() + y.sum()) * 0 for name in on if on[name]}, keys
     if c.self_instance:
         terms["self_instance"] = self_instance_loss(x, y)
     if c.inter_instance:
@@ -89,10 +92,10 @@ def losses(run: Run, batch: SceneBatch, labels: Tensor) -> tuple[dict[str, Tenso
         everyone = torch.from_numpy(run.labels).to(run.device)
         pairs = [
             unified_pair_loss(z, run.memory[name], labels, everyone, scale=c.scale, margin=c.margin)
-            for name, z in keys_of(c, paths).items()
+            for name, z in keys.items()
         ]
         terms["cluster"] = torch.stack(pairs).mean()
-    return terms, keys_of(c, paths)
+    return terms, keys
 
 
 def update(run: Run, rows: Tensor, labels: Tensor, keys: dict[str, Tensor]) -> None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from reseen.data import TrainBatch, balanced_batches, train_batches, uniform_batches
 from reseen.data.scene_loaders import SceneBatch, scene_batches
 from reseen.data.scene_transforms import SceneSize
+from reseen.errors import ReseenError
 from reseen.records import Crop, PseudoLabels, Scene, cameras_of
 from reseen.training.run import Batches, Run, known_cameras
 
@@ -46,10 +47,15 @@ def load_crops(
 def draw_scenes(run: Run, pseudo: PseudoLabels, scenes: tuple[Scene, ...]) -> Batches:
     """Every scene once, in a random order; what does not fill a batch waits for the next epoch's order.
 
-    ``train.iterations`` of 1 or more: that many batches.
+    ``train.iterations`` of 1 or more: that many batches. A batch holds no scene twice, and as many for each process.
+
+    Raises:
+        ReseenError: fewer scenes than processes.
     """
-    train = run.config.train
-    size = min(train.batch_size, len(scenes))
+    train, processes = run.config.train, run.ranks.ranks
+    size = min(train.batch_size, len(scenes)) // processes * processes
+    if not size:
+        raise ReseenError(f"{len(scenes)} scenes cannot be shared by {processes} processes: start fewer")
     iterations = train.iterations or len(scenes) // size
     return uniform_batches(
         len(scenes), batch_size=size, iterations=iterations, seed=run.config.seed, epoch=run.epoch
