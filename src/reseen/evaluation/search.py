@@ -10,9 +10,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torchvision.ops import clip_boxes_to_image
 
 from reseen.config import Config
-from reseen.data import SceneSize, clean_scene_batches, in_file_pixels, open_galleries
+from reseen.data import SceneBatch, SceneSize, clean_scene_batches, in_file_pixels, open_galleries
 from reseen.device import autocast
 from reseen.errors import ReseenError
 from reseen.evaluation.encoders import available
@@ -46,6 +47,9 @@ def find_persons(
 
     Features are L2-normalised. ``search.paths_at_test: both`` joins the two paths (Table 5): the box is cut out of the
     scene too, the two features stand one behind the other.
+
+    Raises:
+        ReseenError: a scene cannot be read, or the box of a probe lies outside of its scene.
     """
     device, precision = available(config)
     network.to(device)
@@ -63,8 +67,8 @@ def find_persons(
                 maps = network.pyramid(batch.images)
                 persons = network.detector.detect(maps, batch.sizes)
                 given = [
-                    _boxes([probes[row] for row in asked.get(scene, [])]).to(scale) * scale.repeat(2)
-                    for scene, scale in zip(rows, batch.scales, strict=True)
+                    _given([probes[row] for row in asked.get(scene, [])], batch, place, names[scene])
+                    for place, scene in enumerate(rows)
                 ]
                 boxes = [torch.cat([person[0], box]) for person, box in zip(persons, given, strict=True)]
                 features = features_of(network, maps, batch.images, boxes, config)
@@ -148,5 +152,18 @@ def evaluate_searcher(
     return search_record(found, data, sizes=sizes, step=step)
 
 
-def _boxes(probes: Sequence[Probe]) -> Tensor:
-    return torch.from_numpy(np.stack([probe.box for probe in probes])) if probes else torch.zeros(0, 4)
+def _given(probes: Sequence[Probe], batch: SceneBatch, place: int, name: str) -> Tensor:
+    """The probes' boxes ``[n, 4]`` in pixels of the batch; they end at the border of the scene, as in training."""
+    scale = batch.scales[place]
+    if not probes:
+        return scale.new_zeros(0, 4)
+    height, width = batch.sizes[place].tolist()
+    boxes = torch.from_numpy(np.stack([probe.box for probe in probes])).to(scale) * scale.repeat(2)
+    inside: Tensor = clip_boxes_to_image(boxes, (height, width))
+    wrong = ~(inside[:, 2:] > inside[:, :2]).all(dim=1)  # NaN too
+    if wrong.any():
+        box = probes[int(wrong.nonzero()[0])].box.tolist()
+        raise ReseenError(
+            f"{name}: a query's box {box} shows nobody in this image: correct it or leave it out"
+        )
+    return inside
