@@ -2,10 +2,10 @@
 
     python benchmarks/deformable.py --threads 2
 
-One layer, 256 channels, on P3 of a scene of 928 x 1504 pixels, maps channels_last, offsets of about three cells: forward
-in float32 and in bfloat16 (the kernel has float32 only), then forward and backward on a batch of smaller maps. Equality
-comes first: without it no ratio is printed. Each round runs every form once, in turn; the figures are the least of
-``--rounds``, CPU seconds (user and system) and wall.
+One layer, 256 channels, on P3 of a scene of 928 x 1504 pixels, maps channels_last, offsets of about three cells:
+forward in float32 and in bfloat16 (the kernel has float32 only), then forward and backward on a batch of smaller maps.
+Equality comes first: without it no ratio is printed. Each round runs every form once, in turn; the figures are the
+least of ``--rounds``, CPU seconds (user and system) and wall. Several threads on a busy machine wait for each other.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -85,7 +85,7 @@ def backward(conv: DeformConv, rounds: int) -> Times:
     return least(forms, rounds)
 
 
-def least(forms: dict[str, Callable[[], object]], rounds: int) -> Times:
+def least(forms: Mapping[str, Callable[[], object]], rounds: int) -> Times:
     seen: dict[str, list[tuple[float, float]]] = {form: [] for form in forms}
     for _ in range(rounds):
         for form, run in forms.items():

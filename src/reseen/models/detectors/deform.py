@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torchvision.ops import deform_conv2d
 
 TAPS = 9
-_BLOCK_VALUES = 2**20  # values gathered at a time: they stay in the cache for the matrix product
+_BLOCK_VALUES = 2**22  # values gathered at a time: few enough for the cache, enough for several threads
 _BLOCK_VALUES_CUDA = 2**26
 
 
