@@ -126,7 +126,5 @@ def test_centroids_stand_still_within_an_epoch_when_asked_to(tmp_path):
         freeze_centroids(run, "first")
         before = memory_centroids(run, "first").clone()
         x = torch.nn.functional.normalize(torch.randn(1, run.networks.first.dim), dim=1)
-        method.update(
-            run, torch.tensor([0]), torch.zeros(1), {"first": x, "second": x}
-        )
+        method.update(run, torch.tensor([0]), torch.zeros(1), {"first": x, "second": x})
         assert torch.equal(memory_centroids(run, "first"), before) != moves
