@@ -323,6 +323,15 @@ def test_boxes_are_in_pixels_of_their_files(tmp_path: Path) -> None:
         assert seen[name].scores.tolist() == pytest.approx(scores)
 
 
+def test_the_sides_of_a_scene_are_scaled_each_by_its_own_rounding(tmp_path: Path) -> None:
+    """300 x 11 pixels become 160 x 6: .533 and .545, which is some pixels at the far end."""
+    network, config = searcher()
+    (flat,) = data_of(tmp_path, [{0: (200, 1, 290, 10)}], [(300, 11)]).test
+    found = find_persons(network, [flat], ["flat"], config, probes=[Probe(0, flat.boxes[0], 0)])
+    x, _ = by_hand(network, flat, flat.boxes[0], SceneSize(160, 96))
+    assert torch.allclose(found.probes[0], x, atol=1e-4)
+
+
 def test_a_probe_ends_at_the_border_of_its_scene(tmp_path: Path) -> None:
     network, config = searcher()
     data = data_of(tmp_path, PEOPLE[:1], SIZES[:1])

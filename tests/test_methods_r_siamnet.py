@@ -248,6 +248,12 @@ def test_each_row_is_what_its_own_box_gives(street: SearchData) -> None:
         assert row == street.train_boxes
 
 
+def test_two_memories_are_clustered_by_the_instance_path(street: SearchData) -> None:
+    run = begun(tiny_search("search.memory=dual"), street.train)
+    assert METHOD.embed(run, street.train) is run.memory["instance"]
+    assert not torch.allclose(run.memory["instance"], run.memory["search"], atol=1e-2)
+
+
 def test_what_a_batch_sends_to_the_memory_belongs_to_the_rows_it_names(street: SearchData) -> None:
     run = begun(tiny_search("search.freeze=true"), street.train)
     batch = first_batch(run, street.train, [5, 0, 3], flip=0)
