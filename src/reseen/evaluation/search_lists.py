@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from reseen.evaluation.search import FoundScenes
 from reseen.metrics.search import box_iou
-from reseen.records import SceneDetections
+from reseen.records import Probe, Scene, SceneDetections
+
+# (scenes, their names, probes) -> what is found in them
+Finder = Callable[[Sequence[Scene], Sequence[str], Sequence[Probe]], FoundScenes]
 
 
 @dataclass(frozen=True)

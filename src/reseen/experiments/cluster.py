@@ -35,8 +35,8 @@ def cluster(
     """
     if out.is_dir() or not out.parent.is_dir():  # said before the images are embedded, not after
         raise ReseenError(f"cannot write {out}: name a file in a folder that exists with --out")
-    images = open_crops(data, str(run), camera_pattern=camera_pattern)
     encoder, checkpoint = load_encoder(run)
+    images = open_crops(data, str(run), camera_pattern=camera_pattern)
     config = checkpoint.config
     with Progress() as progress:
         crops = usable(images, max_bad_share=config.data.max_bad_share, progress=progress).train

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+from reseen.data.galleries import DEFAULT_SIZE
 from reseen.data.paths import shown
 from reseen.errors import ReseenError
 from reseen.evaluation.search import evaluate_searcher
@@ -44,7 +45,7 @@ def evaluate_search(
     config = checkpoint.config
     if paths is not None:
         config = replace(config, search=replace(config.search, paths_at_test=paths))
-    scenes = scenes_to_score(data, f"{run} ({config.method})", sizes)
+    scenes, sizes = scenes_to_score(data, f"{run} ({config.method})", sizes)
     with Progress() as progress:
         scenes = usable_scenes(scenes, max_bad_share=config.data.max_bad_share, progress=progress)
         record = evaluate_searcher(network, scenes, config, sizes=sizes or (None,), step=progress.step)
@@ -53,8 +54,8 @@ def evaluate_search(
     return record
 
 
-def scenes_to_score(data: Path, wanted_by: str, sizes: Sequence[int]) -> SearchData:
-    """The data, after a look at what would otherwise be missed hours later.
+def scenes_to_score(data: Path, wanted_by: str, sizes: Sequence[int]) -> tuple[SearchData, Sequence[int]]:
+    """The data and the gallery sizes (empty: it has one), after a look at what would be missed hours later.
 
     Raises:
         ReseenError: no scenes, or no gallery of one of the ``sizes``.
@@ -73,7 +74,13 @@ def scenes_to_score(data: Path, wanted_by: str, sizes: Sequence[int]) -> SearchD
                 else "it has one gallery"
             )
             raise ReseenError(f"{scenes.name} has no gallery of {size} images: {there}")
-    return scenes
+    return scenes, sizes or usual_size(scenes)
+
+
+def usual_size(scenes: SearchData) -> tuple[int, ...]:
+    """The gallery size that is scored where nobody names one; empty where there is one gallery."""
+    sizes = scenes.gallery_sizes
+    return () if not sizes else (DEFAULT_SIZE if DEFAULT_SIZE in sizes else max(sizes),)
 
 
 def tell(run: Path, about: dict[str, Any], record: dict[str, Any], sizes: Sequence[int]) -> None:

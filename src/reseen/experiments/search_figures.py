@@ -69,8 +69,9 @@ def search_results(queries: Sequence[Place], found: Sequence[Sequence[Place]], *
             _place(axes, query, 0.05, y)
             for rank, place in enumerate(places[:top], start=1):
                 _place(axes, place, pitch * rank + 0.05, y)
-            if not places:
-                axes.text(pitch + 0.05, y + 0.3, "nobody was found in its gallery", color=MUTED, va="center")
+            if len(places) < top:
+                more = "nobody else was found" if places else "nobody was found"
+                axes.text(pitch * (1 + len(places)) + 0.05, y + 0.2, more, color=MUTED, va="center")
     return figure
 
 

@@ -13,15 +13,13 @@ from numpy.typing import NDArray
 
 from reseen.data import Targets, open_galleries
 from reseen.evaluation.search import FoundScenes, Step, find_persons
-from reseen.evaluation.search_lists import Hit, ranked_hits
+from reseen.evaluation.search_lists import Finder, Hit, ranked_hits
 from reseen.experiments import figures
 from reseen.experiments.canvas import save_figure
 from reseen.experiments.search_figures import Place, search_results
 from reseen.experiments.searcher import PersonSearcher
 from reseen.records import UNLABELLED, Probe, Scene, SearchData
 from reseen.training import LAST, START, load_searcher
-
-Finder = Callable[[Sequence[Scene], Sequence[str], Sequence[Probe]], FoundScenes]
 
 QUERIES, TOP = 4, 4  # rows and columns of the search result
 SCENES, SHOWING = (

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,12 @@ from reseen.config import Config
 from reseen.data import SceneSize, in_file_pixels, read_image
 from reseen.data.boxes import cut_to_image
 from reseen.data.scene_transforms import padded, seen_scene
-from reseen.device import autocast, resolve_device
+from reseen.device import autocast, resolve_device, resolve_precision
 from reseen.errors import ReseenError
 from reseen.evaluation.encoders import available
 from reseen.evaluation.search import features_of
+from reseen.experiments.two_step_config import is_two_step
+from reseen.experiments.two_step_search import cut_embedder, cut_out
 from reseen.models.embedding import evaluation_mode
 from reseen.models.search import SearchNetwork
 from reseen.records import SceneDetections
@@ -34,22 +37,45 @@ class PersonSearcher:
     orientation says. What is computed is what ``reseen evaluate`` scores.
     """
 
-    def __init__(self, network: SearchNetwork, config: Config, *, device: str | None = None) -> None:
-        """``device``: auto, cpu, cuda or cuda:N; None is the one that ``config`` names, or this machine's own."""
-        if device is not None:
-            config = replace(config, train=replace(config.train, device=str(resolve_device(device))))
-        self.device, self.precision = available(config)
+    def __init__(
+        self,
+        network: SearchNetwork,
+        config: Config,
+        *,
+        device: str | None = None,
+        embed_cuts: Callable[[Sequence[Tensor]], Tensor] | None = None,
+    ) -> None:
+        """
+        Args:
+            device: auto, cpu, cuda or cuda:N; None is the one that ``config`` names, or this machine's own.
+            embed_cuts: features ``[n, D]`` of persons that are cut out (uint8 ``[3, h, w]``), in place of the network's
+                own: a search in two steps.
+        """
+        if device is None:
+            self.device, self.precision = available(config)
+        else:
+            self.device = resolve_device(device)
+            try:
+                self.precision = resolve_precision(self.device, config.train.precision)
+            except ReseenError:  # trained elsewhere
+                self.precision = resolve_precision(self.device, "auto")
         self.network = network.to(self.device)
         self.config = config
+        self._embed_cuts = embed_cuts
 
     @classmethod
     def load(cls, source: str | Path, *, device: str | None = None) -> PersonSearcher:
-        """From a run folder (its last epoch) or a checkpoint file that ``reseen train r-siamnet`` wrote.
+        """From a run folder (its last epoch) of r-siamnet or two-step, or a checkpoint file of r-siamnet.
 
         Raises:
             ReseenError: no such file, a damaged one, or a model for crops.
         """
-        network, checkpoint = load_searcher(Path(source))
+        place = Path(source)
+        if is_two_step(place):
+            network, checkpoint = load_searcher(place / "detector")
+            _, cuts = cut_embedder(place, device=device)
+            return cls(network, checkpoint.config, device=device, embed_cuts=cuts)
+        network, checkpoint = load_searcher(place)
         return cls(network, checkpoint.config, device=device)
 
     def __call__(self, scene: Any, *, min_score: float = 0.0) -> SceneDetections:
@@ -62,18 +88,20 @@ class PersonSearcher:
         Raises:
             ReseenError: the scene cannot be read.
         """
-        images, sizes, scale, _ = self._seen(scene)
-        with evaluation_mode(self.network), torch.inference_mode(), autocast(self.device, self.precision):
+        image = scene_pixels(scene)
+        images, sizes, scale = self._seen(image)
+        with self._inference():
             maps = self.network.pyramid(images)
             boxes, scores = self.network.detector.detect(maps, sizes)[0]
             kept = torch.nonzero(scores >= min_score).squeeze(1)
             kept = kept[scores[kept].argsort(descending=True, stable=True)]
-            features = features_of(self.network, maps, images, [boxes[kept]], self.config)
-        return SceneDetections(
-            in_file_pixels(boxes[kept].float(), scale).cpu().numpy(),
-            scores[kept].float().cpu().numpy(),
-            features.float().cpu().numpy(),
-        )
+            boxes, scores = boxes[kept].float(), scores[kept].float()
+            if self._embed_cuts is None:
+                features = features_of(self.network, maps, images, [boxes], self.config)
+        found = in_file_pixels(boxes, scale).cpu().numpy()
+        if self._embed_cuts is not None:
+            features = self._embed_cuts(cut_out(image, found))
+        return SceneDetections(found, scores.cpu().numpy(), features.float().cpu().numpy())
 
     def embed(self, scene: Any, boxes: ArrayLike) -> NDArray[np.float32]:
         """Features ``[n, D]`` of persons whose boxes ``[n, 4]`` are known, for example of whom to search for.
@@ -81,12 +109,13 @@ class PersonSearcher:
         A box ends at the border of the image.
 
         Raises:
-            ReseenError: the scene cannot be read, or a box lies outside of it, has no area or is not finite.
+            ReseenError: the scene cannot be read, or a box lies outside of it, has no area or is not a number.
         """
         given = np.asarray(boxes, dtype=np.float32)
         if given.size and (given.ndim != 2 or given.shape[1] != 4):
             raise ReseenError(f"boxes must be rows of x1, y1, x2, y2, not of shape {given.shape}")
-        images, _, scale, (height, width) = self._seen(scene)
+        image = scene_pixels(scene)
+        height, width = image.shape[1:]
         inside, kept = cut_to_image(given.reshape(-1, 4), height, width)
         lost = sorted(set(range(len(given))) - set(kept.tolist()))
         if lost:
@@ -94,22 +123,31 @@ class PersonSearcher:
                 f"box {lost[0]} is {given[lost[0]].tolist()}: in an image of {width} x {height} pixels it shows "
                 "nobody; give x1, y1, x2, y2 with x1 < x2 and y1 < y2 that reach into the image"
             )
-        pixels = torch.from_numpy(inside).to(self.device) * scale.repeat(2)
-        with evaluation_mode(self.network), torch.inference_mode(), autocast(self.device, self.precision):
-            maps = self.network.pyramid(images)
-            features = features_of(self.network, maps, images, [pixels], self.config)
+        if self._embed_cuts is not None:
+            features = self._embed_cuts(cut_out(image, inside))
+        else:
+            images, _, scale = self._seen(image)
+            pixels = torch.from_numpy(inside).to(self.device) * scale.repeat(2)
+            with self._inference():
+                features = features_of(
+                    self.network, self.network.pyramid(images), images, [pixels], self.config
+                )
         result: NDArray[np.float32] = features.float().cpu().numpy()
         return result
 
-    def _seen(self, scene: Any) -> tuple[Tensor, Tensor, Tensor, tuple[int, int]]:
-        """The scene as a batch of one, its size in there, its scale, and height and width of the file."""
-        image = scene_pixels(scene)
+    @contextmanager
+    def _inference(self) -> Iterator[None]:
+        with evaluation_mode(self.network), torch.inference_mode(), autocast(self.device, self.precision):
+            yield
+
+    def _seen(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The scene as a batch of one, its size in there, and its scale."""
         size = SceneSize(self.config.search.long_side, self.config.search.short_side)
         seen = seen_scene(image, torch.zeros(0, 4), size, mirrored=False)
         layout = torch.channels_last if self.config.train.channels_last else torch.contiguous_format
         images = padded([seen.image]).to(self.device, memory_format=layout)
         sizes = torch.tensor([seen.image.shape[1:]], device=self.device)
-        return images, sizes, seen.scale.to(self.device), (image.shape[1], image.shape[2])
+        return images, sizes, seen.scale.to(self.device)
 
 
 def scene_pixels(scene: Any) -> Tensor:

@@ -21,7 +21,7 @@ from reseen.experiments.kinds import open_scenes
 from reseen.experiments.progress import Progress
 from reseen.experiments.run_report import report
 from reseen.experiments.search import train_search_run
-from reseen.experiments.search_evaluate import scenes_to_score, tell
+from reseen.experiments.search_evaluate import scenes_to_score, tell, usual_size
 from reseen.experiments.train_crops import train_run
 from reseen.experiments.two_step_config import read_two_step, two_step_configuration, two_step_yaml
 from reseen.experiments.two_step_crops import MANIFEST, in_words, read_summary, write_crops
@@ -58,11 +58,14 @@ def train_two_step(
         start = weights or (stored_weights(folder / "detector") if resume else None) or "imagenet"
         if ranks.first:
             write_atomically(folder / "config.yaml", two_step_yaml(both).encode())
+            print(f"step 1 of 3, detector -> {folder / 'detector'}")
         train_search_run(
             both.detector, scenes, folder / "detector", resume=resume, weights=start, ranks=ranks
         )
         _cut(folder, scenes, ranks)
         crops = open_data(folder / "crops" / MANIFEST)
+        if ranks.first:
+            print(f"step 3 of 3, re-identification by {both.reid.recipe} -> {folder / 'reid'}")
         try:
             train_run(both.reid, crops, folder / "reid", resume=resume, weights=start, ranks=ranks)
         except ReseenError as error:
@@ -84,7 +87,7 @@ def evaluate_two_step(
         epoch: of the second step; the detector is that of its last epoch.
         sizes: of the gallery, as there.
     """
-    scenes = scenes_to_score(data, f"{run} ({TWO_STEP})", sizes)
+    scenes, sizes = scenes_to_score(data, f"{run} ({TWO_STEP})", sizes)
     with Progress() as progress:
         bad = read_two_step(run).detector.data.max_bad_share
         scenes = usable_scenes(scenes, max_bad_share=bad, progress=progress)
@@ -111,7 +114,7 @@ def _cut(folder: Path, scenes: SearchData, ranks: Ranks) -> None:
                 network, checkpoint = load_searcher(folder / "detector")
                 found = detect_persons(network, scenes.train, checkpoint.config, step=progress.step)
                 write_crops(crops, scenes, found)
-            progress.say(in_words(read_summary(crops)))
+            progress.say(f"step 2 of 3, crops -> {crops}: {in_words(read_summary(crops))}")
         return np.empty(0, dtype=np.int64)
 
     ranks.from_first(cut)
@@ -124,6 +127,6 @@ def _finish(folder: Path, scenes: SearchData) -> None:
         record: dict[str, Any] = {"epoch": read_two_step(folder).reid.train.epochs}
         record["crops"] = read_summary(folder / "crops")
         if scenes.test and scenes.probes:
-            record["test"] = _score(folder, scenes, "last", ())
+            record["test"] = _score(folder, scenes, "last", usual_size(scenes))
         write_atomically(folder / "environment.json", (folder / "detector" / "environment.json").read_bytes())
         write_atomically(done, (json.dumps(record) + "\n").encode())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -19,8 +19,8 @@ from reseen.device import autocast
 from reseen.evaluation.encoders import BATCH, available, sees_grey
 from reseen.evaluation.search import BATCH as SCENES
 from reseen.evaluation.search import FoundScenes, Step
+from reseen.evaluation.search_lists import Finder
 from reseen.experiments.kinds import chosen_file
-from reseen.experiments.search_report import Finder
 from reseen.models import Encoder
 from reseen.models.embedding import evaluation_mode
 from reseen.models.search import SearchNetwork
@@ -119,15 +119,25 @@ def find_in_two_steps(
     return FoundScenes(found, torch.stack(order) if order else torch.zeros(0, 0))
 
 
+def cut_embedder(
+    run: Path, *, epoch: str = "last", device: str | None = None
+) -> tuple[int, Callable[[Sequence[Tensor]], Tensor]]:
+    """The second step of a run: the epoch it is of, and :func:`embed_images` by its network."""
+    encoder, checkpoint = load_encoder(chosen_file(run / "reid", epoch))
+    config = checkpoint.config
+    if device is not None:
+        config = replace(config, train=replace(config.train, device=device))
+    grey = sees_grey(config, checkpoint.state["deployed"])
+    return int(checkpoint.state["epoch"]), partial(embed_images, encoder, config=config, grey=grey)
+
+
 def two_step_finder(run: Path, *, epoch: str = "last", step: Step | None = None) -> tuple[int, Finder]:
     """What finds the persons of scenes, and features of probes, by both steps of a run; and the second's epoch."""
     network, detector = load_searcher(run / "detector")
-    encoder, checkpoint = load_encoder(chosen_file(run / "reid", epoch))
-    grey = sees_grey(checkpoint.config, checkpoint.state["deployed"])
-    embed = partial(embed_images, encoder, config=checkpoint.config, grey=grey)
+    number, embed = cut_embedder(run, epoch=epoch)
 
     def find(scenes: Sequence[Scene], names: Sequence[str], probes: Sequence[Probe]) -> FoundScenes:
         found = detect_persons(network, scenes, detector.config, step=step)
         return find_in_two_steps(found, embed, scenes, names, probes=probes, step=step)
 
-    return int(checkpoint.state["epoch"]), find
+    return number, find
