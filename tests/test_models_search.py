@@ -193,19 +193,6 @@ def test_nobody_anywhere_is_no_feature_but_a_part_of_the_graph() -> None:
     assert not network.embedding.weight.grad.any()
 
 
-def test_detect_gives_each_person_the_feature_of_its_box() -> None:
-    network = small_network().eval()
-    torch.nn.init.constant_(network.detector.head.classification_head.cls_logits.bias, 3.0)  # sees persons
-    images = noise(2, 3, 96, 128)
-    found, features = network.detect(images, torch.tensor([[96, 128], [90, 100]]))
-    assert min(len(boxes) for boxes, _ in found) > 1
-    maps = network.pyramid(images)
-    for scene, (boxes, scores) in enumerate(found):
-        assert len(features[scene]) == len(scores) == len(boxes)
-        expected = network.search_features([m[scene : scene + 1] for m in maps], [boxes])
-        assert torch.allclose(features[scene], expected, atol=1e-6)
-
-
 # Crowds
 
 

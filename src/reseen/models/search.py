@@ -19,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 from torchvision.ops import roi_align
 
 from reseen.config import Config
-from reseen.models.detectors import Detections, Detector, build_detector
+from reseen.models.detectors import Detector, build_detector
 from reseen.models.pyramid import STRIDES, Pyramid
 
 FINEST = 56  # pixels: boxes are pooled from P3 up to twice this sqrt(w h), from P4 up to four times it, ...
@@ -101,14 +101,6 @@ class SearchNetwork(nn.Module):
 
     def both_paths(self, maps: Sequence[Tensor], images: Tensor, boxes: Sequence[Tensor]) -> Paths:
         return Paths(self.search_features(maps, boxes), self.instance_features(images, boxes))
-
-    def detect(self, images: Tensor, sizes: Tensor) -> tuple[list[Detections], list[Tensor]]:
-        """Persons of each scene, and their features ``[R, dim]`` on the search path."""
-        maps = self.pyramid(images)
-        found = self.detector.detect(maps, sizes)
-        boxes = [scene[0] for scene in found]
-        features = self.search_features(maps, boxes)
-        return found, list(torch.split(features, [len(box) for box in boxes]))
 
     def _alone(self, crops: Tensor) -> Tensor:
         fine, coarse = self.pyramid(crops)[:2]
