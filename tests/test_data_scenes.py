@@ -595,7 +595,7 @@ def test_bad_images_and_boxes_outside_are_left_out_and_counted(tmp_path: Path) -
     assert usable.test_names == ("c2s1_000012.jpg", "c3s1_000013.jpg", "c3s1_000014.jpg")
     assert usable.skipped[-2:] == (
         "2 boxes outside of their image (first in c1s1_000001.jpg)",
-        "1 queries in images that cannot be read",
+        "1 queries in images that cannot be read, or outside of their image",
     )
     found = open_galleries(usable)  # of the other query, on the scenes that are left
     assert [usable.probes[row].identity for row in found.probes] == [0]
@@ -630,3 +630,17 @@ def test_records_check_their_shapes(tmp_path: Path) -> None:
         SearchData(
             "x", tmp_path, (), (), test=(scene,), test_names=("a",), probes=(Probe(1, scene.boxes[0], 0),)
         )
+
+
+def test_a_query_outside_its_image_is_left_out_and_counted(tmp_path):
+    path = tmp_path / "scene.png"
+    Image.new("RGB", (64, 32)).save(path)
+    boxes = np.array([[4, 4, 20, 30]], dtype=np.float32)
+    scene = Scene(path, boxes)
+    outside = np.array([70, 4, 90, 30], dtype=np.float32)
+    probes = (Probe(0, boxes[0], 0), Probe(0, outside, 1))
+    data = SearchData("one", tmp_path, (scene,), ("a",), test=(scene,), test_names=("a",), probes=probes)
+    checked, problems = scan_scenes(data, max_bad_share=0)
+    assert not problems
+    assert [probe.row for probe in checked.probes] == [0]
+    assert any("1 queries" in line for line in checked.skipped)

@@ -162,9 +162,11 @@ def fit_scenes(data: SearchData, train_sizes: Labels, test_sizes: Labels) -> Sea
         tuple(data.test[row] for row in kept), names, labels, test_sizes[kept], dropped
     )
     rows = {old: new for new, old in enumerate(kept)}
-    probes = tuple(replace(probe, scene=rows[probe.scene]) for probe in data.probes if probe.scene in rows)
+    seen = [probe for probe in data.probes if len(cut_to_image(probe.box[None], *test_sizes[probe.scene])[0])]
+    probes = tuple(replace(probe, scene=rows[probe.scene]) for probe in seen if probe.scene in rows)
     lost = len(data.probes) - len(probes)
-    lines = dropped.lines() + ((f"{lost:,} queries in images that cannot be read",) if lost else ())
+    lost_line = f"{lost:,} queries in images that cannot be read, or outside of their image"
+    lines = dropped.lines() + ((lost_line,) if lost else ())
     return replace(
         train,
         train=scenes,

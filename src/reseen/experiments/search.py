@@ -60,6 +60,11 @@ def train_search_run(
     Raises:
         ReseenError: fewer than two persons to tell apart, or see :func:`reseen.training.fit`.
     """
+    if str(weights) == "none" and config.search.freeze:
+        raise ReseenError(
+            "search.freeze=true keeps pretrained layers as they are, and --weights none has none to keep: "
+            "set search.freeze=false, or give weights"
+        )
     if scenes.train_boxes < 2:
         raise ReseenError(
             f"{scenes.root} has {scenes.train_boxes} persons to train on: give scenes with more boxes"
