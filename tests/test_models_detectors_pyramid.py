@@ -73,6 +73,8 @@ def test_from_scratch_everything_trains_and_statistics_move():
 def test_frozen_the_stem_and_stage_1_stay_and_statistics_stay():
     pyramid = tiny()
     pyramid.freeze()
+    assert pyramid.training
+    assert not pyramid.backbone.layer2[0].bn1.training  # at once, and after train()
     pyramid.train()
     before = {name: value.clone() for name, value in pyramid.named_buffers()}
     sum(m.square().sum() for m in pyramid(torch.randn(2, 3, 96, 96))).backward()

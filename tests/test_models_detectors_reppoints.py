@@ -29,6 +29,7 @@ def head_with_spread_points(channels: int = 16) -> RepPoints:
         head.theta.copy_(torch.tensor([0.1, -0.2]))
         for layer in (head.first_points, head.refine_points, head.class_logit):
             layer.weight.normal_(std=0.3)
+        head.class_logit.bias.zero_()  # so that a negative cell weighs as much as a positive one
     return head
 
 
@@ -216,3 +217,22 @@ def test_detection_reads_the_refined_boxes_and_their_logits():
     distance = (found[:, None] - boxes[None]).abs().amax(-1).amin(1)
     assert len(found) > 1
     assert distance.max() < 1e-3
+
+
+def test_cells_in_the_padding_of_the_batch_are_never_detections(monkeypatch):
+    """They learn nothing, so what they say means nothing, also where their boxes reach into the scene."""
+    head, maps, size = RepPoints(16), draw_maps(1), (30.0, 50.0)
+    valid = Grid.of(maps, STRIDES).valid(size).split([m.shape[2] * m.shape[3] for m in maps])
+    levels = iter(
+        [
+            reppoints._Level(torch.where(inside, -9.0, 9.0)[None], *[wide(len(inside)) for _ in range(2)])
+            for inside in valid
+        ]
+    )
+    monkeypatch.setattr(head, "_level", lambda level, gather: next(levels))
+    ((boxes, _),) = head.detect(maps, torch.tensor([size]))
+    assert len(boxes) == 0
+
+
+def wide(cells: int) -> torch.Tensor:
+    return (torch.tensor(SYMMETRIC) * 10).expand(1, cells, 18)

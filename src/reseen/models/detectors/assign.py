@@ -64,7 +64,7 @@ def max_iou_assignment(proposals: Tensor, truth: Tensor) -> Tensor:
         owners = torch.where(value > best, row + start, owners)
         best = torch.maximum(best, value)
         most = overlap.amax(dim=1, keepdim=True)
-        value, row = torch.where((overlap == most) & (most > 0), overlap, 0).max(dim=0)
+        value, row = torch.where(overlap == most, overlap, 0).max(dim=0)  # an overlap of 0 claims nothing
         claimants = torch.where(value > claim, row + start, claimants)
         claim = torch.maximum(claim, value)
     labels = torch.where(best >= POSITIVE_IOU, owners, IGNORED)
