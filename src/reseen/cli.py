@@ -107,16 +107,24 @@ def _data_options(parser: Parser) -> None:
 
 
 def _demo(commands: Any) -> None:
-    def run(**given: Any) -> None:
-        from reseen.experiments.demo import demo
+    def run(*, search: bool, run: Path | None, **given: Any) -> None:
+        if search:
+            from reseen.experiments.demo_search import demo_search
 
-        demo(**given)
+            demo_search(run=run or Path("runs/demo-search"), **given)
+        else:
+            from reseen.experiments.demo import demo
+
+            demo(run=run or Path("runs/demo"), **given)
 
     parser = _command(
         commands, "demo", "train CACL on a drawn street, compare honestly, write a picture report", run
     )
     parser.add_argument(
-        "--run", type=Path, default=Path("runs/demo"), metavar="DIR", help="run folder (default: %(default)s)"
+        "--search", action="store_true", help="person search instead: R-SiamNet on drawn scenes"
+    )
+    parser.add_argument(
+        "--run", type=Path, metavar="DIR", help="run folder (default: runs/demo, or runs/demo-search)"
     )
     parser.add_argument(
         "--seed", type=int, default=3, help="seed of street and training (default: %(default)s)"
