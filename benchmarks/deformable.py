@@ -1,4 +1,4 @@
-"""Deformable convolution of RepPoints: reseen's gather against torchvision's kernel, interleaved (docs/performance.md).
+"""Deformable convolution: reseen's gather and torchvision's kernel, interleaved (docs/methods/detectors.md).
 
     python benchmarks/deformable.py --threads 2
 

@@ -1,4 +1,4 @@
-"""RepPoints as loops over the specification (docs/methods/r-siamnet.md), on lists of Python floats."""
+"""RepPoints as loops over the specification (docs/methods/detectors.md), on lists of Python floats."""
 
 from __future__ import annotations
 

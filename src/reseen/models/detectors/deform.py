@@ -34,7 +34,7 @@ class DeformConv(nn.Module):
 
         A bilinear tap is a weighted sum of four rows of ``maps``; nine of them side by side meet the weights
         in one matrix product, block by block, so that inference holds no buffer of nine maps (training does).
-        On a CPU both directions are several times as fast as the kernel (docs/methods/r-siamnet.md).
+        On a CPU both directions are several times as fast as the kernel (docs/methods/detectors.md).
         """
         device = maps.device.type
         # gradients of rows and shares are sums of many: float32

@@ -1,6 +1,6 @@
 """RepPoints (Yang et al. 2019, arXiv:1904.11490) for one class: a person as nine points on a feature pyramid.
 
-Written from the paper and from ``docs/methods/r-siamnet.md``; points, boxes and layout are explained there.
+Written from the paper and from ``docs/methods/detectors.md``; points, boxes and layout are explained there.
 """
 
 from __future__ import annotations
