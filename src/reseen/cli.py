@@ -80,7 +80,7 @@ def _parser() -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"reseen {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
-    for add in (_demo, _train, _evaluate, _cluster, _report, _bench, _doctor):
+    for add in (_demo, _train, _evaluate, _cluster, _reproduce, _report, _bench, _doctor):
         add(commands)
     return parser
 
@@ -221,6 +221,64 @@ def _cluster(commands: Any) -> None:
         help="CSV to write (default: %(default)s)",
     )
     parser.add_argument("--eps", type=float, help="DBSCAN radius (default: the run's)")
+
+
+def _reproduce(commands: Any) -> None:
+    def run(*, name: str | None, show: bool, **given: Any) -> None:
+        from reseen.experiments.reproduce import list_tables, reproduce
+
+        if show or name is None:
+            list_tables()
+        else:
+            reproduce(name, **given)
+
+    parser = _command(
+        commands, "reproduce", "a table or figure of the papers, ours beside theirs; resumable", run
+    )
+    parser.add_argument(
+        "name", nargs="?", metavar="NAME", help="cacl-table1 to r-siamnet-figure6; without it: the list"
+    )
+    parser.add_argument("--list", action="store_true", dest="show", help="what there is and what it needs")
+    parser.add_argument(
+        "--data",
+        action="append",
+        default=[],
+        metavar="[NAME=]PATH",
+        help="data set, or `street` for the drawn one; repeatable where a table has several",
+    )
+    parser.add_argument(
+        "--seeds", type=int, default=3, metavar="N", help="trainings of each row (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--scale",
+        choices=("full", "small"),
+        default="full",
+        help="as published, or small networks for two CPU cores (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--run",
+        type=Path,
+        default=Path("runs/reproduce"),
+        metavar="DIR",
+        help="where rows and tables are kept; processes that share it divide the rows (default: %(default)s)",
+    )
+    parser.add_argument("--weights", help="imagenet, none, or a file (default: by the scale)")
+    parser.add_argument(
+        "--row",
+        action="append",
+        default=[],
+        dest="rows",
+        metavar="ROW",
+        help="train this row only; repeatable",
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        dest="settings",
+        metavar="KEY=VALUE",
+        help="one setting of every row; repeatable",
+    )
 
 
 def _report(commands: Any) -> None:

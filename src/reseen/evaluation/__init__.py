@@ -1,12 +1,13 @@
 """The protocols: which gallery, who is junk, and what a model must beat to have learnt anything."""
 
 from reseen.evaluation.baselines import BASELINES
-from reseen.evaluation.encoders import as_record, embed_crops, evaluate_encoder, sees_grey
+from reseen.evaluation.encoders import Keep, as_record, embed_crops, evaluate_encoder, sees_grey
 from reseen.evaluation.reid import RankedLists, evaluate_features, evaluate_reranked, ranked_lists
 from reseen.evaluation.rerank import rerank
 
 __all__ = [
     "BASELINES",
+    "Keep",
     "RankedLists",
     "as_record",
     "embed_crops",

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from reseen.config import Config
@@ -18,6 +20,7 @@ from reseen.records import Crop, ReidData
 
 BATCH = 128
 Step = Callable[[str, int, int], None]  # (stage, done, total)
+Keep = Callable[[NDArray[np.float64]], None]  # is given the average precision of each query [Q]
 
 
 def sees_grey(config: Config, branch: str) -> bool:

@@ -16,7 +16,7 @@ from reseen.config import Config
 from reseen.data import SceneBatch, SceneSize, clean_scene_batches, in_file_pixels, open_galleries
 from reseen.device import autocast
 from reseen.errors import ReseenError
-from reseen.evaluation.encoders import available
+from reseen.evaluation.encoders import Keep, available
 from reseen.metrics import detection_scores, person_search_scores
 from reseen.models.embedding import evaluation_mode
 from reseen.models.search import SearchNetwork
@@ -97,13 +97,19 @@ def features_of(
 
 
 def search_record(
-    found: FoundScenes, data: SearchData, *, sizes: Iterable[int | None] = (None,), step: Step | None = None
+    found: FoundScenes,
+    data: SearchData,
+    *,
+    sizes: Iterable[int | None] = (None,),
+    step: Step | None = None,
+    keep: Keep | None = None,
 ) -> dict[str, Any]:
     """Scores of what was found, as result files have them (fractions).
 
     ``mean_ap``, ``top<k>`` and the number of ``queries`` of the first gallery size, ``galleries`` of all sizes where
     several are asked for; ``detection_recall`` and ``detection_ap`` over all test scenes. ``left_out``: lines about
-    queries and gallery images that could not be scored.
+    queries and gallery images that could not be scored. ``keep`` is given each query's average precision ``[Q]`` in
+    the first gallery.
     """
     truth = {name: scene.boxes for name, scene in zip(data.test_names, data.test, strict=True)}
     persons = detection_scores(found.detections, truth)
@@ -124,6 +130,8 @@ def search_record(
         scores = person_search_scores(queries, found.detections)
         here = {"mean_ap": scores.mean_ap, **{f"top{rank}": value for rank, value in scores.top.items()}}
         here["queries"] = len(queries)
+        if keep is not None and not galleries:
+            keep(scores.average_precision)
         record = {**here, **record} if not galleries else record
         galleries[str(size or "all")] = here
         left_out |= dict.fromkeys(opened.skipped)
@@ -138,8 +146,11 @@ def evaluate_searcher(
     *,
     sizes: Iterable[int | None] = (None,),
     step: Step | None = None,
+    keep: Keep | None = None,
 ) -> dict[str, Any]:
     """Score a network on the test scenes of ``data``: features are computed once for all gallery sizes.
+
+    ``keep``: see :func:`search_record`.
 
     Raises:
         ReseenError: ``data`` has no test scenes or no queries.
@@ -149,7 +160,7 @@ def evaluate_searcher(
             f"{data.name} has no test scenes with queries: scoring needs a benchmark's layout (docs/data.md)"
         )
     found = find_persons(network, data.test, data.test_names, config, probes=data.probes, step=step)
-    return search_record(found, data, sizes=sizes, step=step)
+    return search_record(found, data, sizes=sizes, step=step, keep=keep)
 
 
 def _given(probes: Sequence[Probe], batch: SceneBatch, place: int, name: str) -> Tensor:

@@ -1,16 +1,22 @@
-"""What a run folder holds in words and numbers: epochs, evaluations, settings."""
+"""What a run folder holds in words and numbers: epochs, evaluations, settings, each query's score."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
+from numpy.typing import NDArray
 
 from reseen.errors import ReseenError
+from reseen.experiments.canvas import write_atomically
+
+PER_QUERY = "average-precision.npy"  # float64 [Q] of the epoch that was scored last; nan: no valid match
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:
@@ -49,6 +55,17 @@ def read_lines(path: Path, *, key: str) -> list[dict[str, Any]]:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and math.isfinite(value)
+
+
+def keep_per_query(run: Path) -> Callable[[NDArray[np.float64]], None]:
+    """What writes each query's average precision into a run folder, for paired comparisons."""
+
+    def keep(values: NDArray[np.float64]) -> None:
+        buffer = BytesIO()
+        np.save(buffer, values)
+        write_atomically(run / PER_QUERY, buffer.getvalue())
+
+    return keep
 
 
 def read_config(run: Path) -> Mapping[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -85,8 +85,9 @@ def _crops(run: Path, data: Path | None, images: ReidData | None) -> None:
             images = usable(opened, max_bad_share=config.data.max_bad_share, progress=progress)
     grey = sees_grey(config, checkpoint.state["deployed"])
     _ranked(run, images, models, config, grey=grey)
-    _panel(run, images, config)
-    _tsne(run, images, models, config, grey=grey)
+    if images.train:
+        panel(run, images, config)
+    crops_tsne(run, images, models, config, grey=grey)
 
 
 def _ranked(run: Path, images: ReidData, models: dict[str, Encoder], config: Config, *, grey: bool) -> None:
@@ -134,11 +135,10 @@ def _some_gallery(gallery: LabelledCrops, query: LabelledCrops) -> LabelledCrops
     return LabelledCrops(tuple(gallery.crops[i] for i in rows), gallery.identities[rows])
 
 
-def _panel(run: Path, images: ReidData, config: Config) -> None:
-    if not images.train:
-        return
+def panel(run: Path, images: ReidData, config: Config) -> Path:
+    """RUN/report/augmentation.png: what training sees of a few images, spread evenly over the training set."""
     rows = np.linspace(0, len(images.train) - 1, min(PANEL, len(images.train))).astype(np.int64)
-    save_figure(
+    return save_figure(
         figures.augmentation_panel([images.train[i].path for i in rows], config.data, seed=config.seed),
         run / "report" / "augmentation.png",
         title="What training sees",
@@ -146,14 +146,17 @@ def _panel(run: Path, images: ReidData, config: Config) -> None:
     )
 
 
-def _tsne(run: Path, images: ReidData, models: dict[str, Encoder], config: Config, *, grey: bool) -> None:
-    """Fig. 6: the same training images under both models; needs identities to colour them."""
+def crops_tsne(
+    run: Path, images: ReidData, models: Mapping[str, Encoder], config: Config, *, grey: bool
+) -> Path | None:
+    """RUN/report/tsne.png, Fig. 6: the same training images under each model; None where identities, which colour
+    them, are not known."""
     if images.train_identities is None:
-        return
+        return None
     people = np.unique(images.train_identities)[:TSNE_PEOPLE]
     rows = np.flatnonzero(np.isin(images.train_identities, people))[:TSNE_IMAGES]
     crops = tuple(images.train[i] for i in rows)
-    save_figure(
+    return save_figure(
         figures.tsne(
             {
                 name: embed_crops(encoder, crops, config, grey=grey).numpy()
@@ -165,6 +168,6 @@ def _tsne(run: Path, images: ReidData, models: dict[str, Encoder], config: Confi
         ),
         run / "report" / "tsne.png",
         title="Training images in feature space (t-SNE)",
-        alt=f"{len(rows)} training images of {len(np.unique(images.train_identities[rows]))} people before and "
-        "after training, coloured by identity (Fig. 6); identities colour the points and do nothing else.",
+        alt=f"{len(rows)} training images of {len(np.unique(images.train_identities[rows]))} people under each "
+        "model, coloured by identity (Fig. 6); identities colour the points and do nothing else.",
     )

@@ -10,10 +10,12 @@ import numpy as np
 
 from reseen.config import Config
 from reseen.errors import ReseenError
+from reseen.evaluation import Keep
 from reseen.evaluation.search import evaluate_searcher
 from reseen.experiments.configure import configuration, stored_weights
 from reseen.experiments.kinds import open_scenes
 from reseen.experiments.progress import Progress
+from reseen.experiments.run_files import keep_per_query
 from reseen.experiments.run_report import report
 from reseen.experiments.usable import usable_scenes
 from reseen.methods import get_method
@@ -78,17 +80,17 @@ def train_search_run(
             root=scenes.root,
             weights=weights,
             resume=resume,
-            watch=lambda state, method: watch_search(state, method, scenes),
+            watch=lambda state, method: watch_search(state, method, scenes, keep=keep_per_query(folder)),
             step=progress.step,
             say=progress.say,
             ranks=ranks,
         )
 
 
-def watch_search(run: Run, method: Method, scenes: SearchData) -> dict[str, Any]:
+def watch_search(run: Run, method: Method, scenes: SearchData, *, keep: Keep | None = None) -> dict[str, Any]:
     """Diagnostics after an epoch. Identities are read here and nowhere earlier; nothing flows back.
 
-    Only the first of several processes scores.
+    Only the first of several processes scores. ``keep`` is given each query's average precision.
     """
     record: dict[str, Any] = {}
     if scenes.train_identities is not None and run.config.search.cluster:
@@ -99,5 +101,6 @@ def watch_search(run: Run, method: Method, scenes: SearchData) -> dict[str, Any]
             record["diagnostics"] = {name: float(value) for name, value in asdict(scores).items()}
     every, last = run.config.train.evaluate_every, run.epoch == run.config.train.epochs
     if scenes.test and scenes.probes and run.ranks.first and (last or (every and run.epoch % every == 0)):
-        record["test"] = evaluate_searcher(method.deployed(run.networks), scenes, run.config, step=run.step)
+        network = method.deployed(run.networks)
+        record["test"] = evaluate_searcher(network, scenes, run.config, step=run.step, keep=keep)
     return record

@@ -88,13 +88,13 @@ def tsne_picture(
     *,
     seed: int,
     step: Step | None = None,
-) -> None:
+) -> Path | None:
     """RUN/report/tsne.png: boxes of training scenes of the persons who have most of them, under each model.
 
-    Identities choose and colour the points and do nothing else. Nothing is drawn where they are not known.
+    Identities choose and colour the points and do nothing else. None, and nothing is drawn, where they are not known.
     """
     if data.train_identities is None:
-        return
+        return None
     counts = Counter(person for labels in data.train_identities for person in labels.tolist())
     del counts[UNLABELLED]
     people = sorted(counts, key=lambda person: (-counts[person], person))[:TSNE_PEOPLE]
@@ -111,8 +111,8 @@ def tsne_picture(
         sorted(row for person in people for row in _even(np.flatnonzero(places[:, 2] == person), TSNE_BOXES))
     ]
     if len(places) < 5:
-        return
-    save_figure(
+        return None
+    return save_figure(
         figures.tsne(
             {
                 name: embed_boxes(searcher, data.train, places[:, :2], partial(_told, step))
@@ -123,9 +123,8 @@ def tsne_picture(
         ),
         run / "report" / "tsne.png",
         title="Persons of training scenes in feature space (t-SNE)",
-        alt=f"{len(places)} boxes of the {len(people)} persons who have most of them in the training scenes, before "
-        "and after training, coloured by identity (Fig. 6); identities choose and colour the points and do nothing "
-        "else.",
+        alt=f"{len(places)} boxes of the {len(people)} persons who have most of them in the training scenes, under "
+        "each model, coloured by identity (Fig. 6); identities choose and colour the points and do nothing else.",
     )
 
 

@@ -8,8 +8,9 @@ from typing import Any
 
 from reseen.config import Config
 from reseen.errors import ReseenError
-from reseen.evaluation import as_record, evaluate_features, sees_grey
+from reseen.evaluation import Keep, as_record, evaluate_features, sees_grey
 from reseen.experiments.progress import Progress
+from reseen.experiments.run_files import keep_per_query
 from reseen.methods import get_method
 from reseen.methods.common import embed_clean
 from reseen.metrics import clustering_scores
@@ -51,17 +52,17 @@ def train_run(
             root=images.root,
             weights=weights,
             resume=resume,
-            watch=lambda state, method: watch(state, method, images),
+            watch=lambda state, method: watch(state, method, images, keep=keep_per_query(folder)),
             step=progress.step,
             say=progress.say,
             ranks=ranks,
         )
 
 
-def watch(run: Run, method: Method, images: ReidData) -> dict[str, Any]:
+def watch(run: Run, method: Method, images: ReidData, *, keep: Keep | None = None) -> dict[str, Any]:
     """Diagnostics after an epoch. Identities are read here and nowhere earlier; nothing flows back.
 
-    Several processes share the embedding; only the first scores.
+    Several processes share the embedding; only the first scores. ``keep`` is given each query's average precision.
     """
     record: dict[str, Any] = {}
     identities = images.train_identities
@@ -82,4 +83,6 @@ def watch(run: Run, method: Method, images: ReidData) -> dict[str, Any]:
         scores = evaluate_features(query, gallery, images.query, images.gallery)
         if scores.valid_queries:  # with one camera there is nothing to find across cameras
             record["test"] = as_record(scores)
+            if keep is not None:
+                keep(scores.average_precision)
     return record

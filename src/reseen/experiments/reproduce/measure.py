@@ -1,0 +1,188 @@
+"""One row and seed: train or go on, score as the row asks, and write its result."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reseen.config import Config
+from reseen.evaluation import as_record, evaluate_encoder, sees_grey
+from reseen.evaluation.search import evaluate_searcher
+from reseen.experiments.kinds import FILES, chosen_file
+from reseen.experiments.progress import Progress
+from reseen.experiments.reproduce.results import (
+    SHORT,
+    Result,
+    file_digest,
+    row_fingerprint,
+    source_digest,
+    write_result,
+)
+from reseen.experiments.reproduce.tables import Row
+from reseen.experiments.run_files import PER_QUERY, at, read_metrics
+from reseen.experiments.search import train_search_run
+from reseen.experiments.search_evaluate import usual_size
+from reseen.experiments.train_crops import train_run
+from reseen.experiments.two_step import two_step_run
+from reseen.experiments.two_step_config import TwoStepConfig
+from reseen.records import UNKNOWN_CAMERA, ReidData, SearchData
+from reseen.training import chosen_epochs, load_encoder, load_searcher
+
+Scores = dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A row, its seed, and everything that decides what comes out. ``weights``: of each step, where there are two."""
+
+    name: str
+    row: Row
+    seed: int
+    config: Config | TwoStepConfig
+    data: ReidData | SearchData
+    digest: str  # of the data
+    weights: tuple[str, ...]
+
+    @cached_property
+    def training(self) -> str:
+        """Fingerprint of the training alone: rows that only differ in how they are scored share a run folder."""
+        return self._fingerprint({})
+
+    @cached_property
+    def fingerprint(self) -> str:
+        return self._fingerprint({"branch": self.row.branch, "paths": self.row.paths})
+
+    def _fingerprint(self, scored: Mapping[str, object]) -> str:
+        return row_fingerprint(
+            self.config, self.digest, "+".join(map(file_digest, self.weights)), scored=scored
+        )
+
+    def run_folder(self, out: Path) -> Path:
+        return out / "runs" / f"{self.row.recipe}-{self.data.name}-{self.seed}-{self.training[:SHORT]}"
+
+    def result_file(self, out: Path) -> Path:
+        return out / "rows" / f"{self.name}-{self.data.name}-{self.seed}-{self.fingerprint[:SHORT]}.json"
+
+
+def measure(job: Job, out: Path) -> Result:
+    """Train (what is finished is not done again), score, write the result file.
+
+    Raises:
+        ReseenError: whatever training or scoring raises.
+    """
+    run = job.run_folder(out)
+    started = time.perf_counter()
+    _train(job, run)
+    trained = time.perf_counter()
+    scores, per_query = _scores(job, run)
+    config = (
+        {"detector": asdict(job.config.detector), "reid": asdict(job.config.reid)}
+        if isinstance(job.config, TwoStepConfig)
+        else asdict(job.config)
+    )
+    about = {
+        "fingerprint": job.fingerprint,
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "cameras": cameras_read(job),
+        "seconds": {
+            "training": _training_seconds(run),
+            "here": trained - started,
+            "scoring": time.perf_counter() - trained,
+        },
+        "machine": json.loads((run / "environment.json").read_text()),
+        "source": source_digest(),
+        "data_digest": job.digest,
+        "weights": [file_digest(w) for w in job.weights],
+        "scored": {"branch": job.row.branch, "paths": job.row.paths, "share": job.row.share},
+        "run": run.name,
+        "config": config,
+    }
+    result = Result(job.name, job.seed, job.data.name, scores, about, per_query)
+    write_result(job.result_file(out), result)
+    return result
+
+
+def cameras_read(job: Job) -> str:
+    """Who reads the cameras of training images: nobody, the sampler (it prefers other cameras), the clustering."""
+    if not isinstance(job.config, Config) or isinstance(job.data, SearchData):
+        return "no"
+    known = any(crop.camera != UNKNOWN_CAMERA for crop in job.data.train)
+    readers = [
+        name
+        for name, reads in (
+            ("sampler", job.config.data.camera_aware == "auto"),
+            ("clustering", job.config.cluster.camera_standardise),
+        )
+        if reads and known
+    ]
+    return " and ".join(readers) or "no"
+
+
+def _train(job: Job, run: Path) -> None:
+    if isinstance(job.config, TwoStepConfig):
+        assert isinstance(job.data, SearchData)
+        two_step_run(job.config, job.data, run, resume=True, weights=(job.weights[0], job.weights[-1]))
+    elif isinstance(job.data, SearchData):
+        train_search_run(job.config, job.data, run, resume=True, weights=job.weights[0])
+    else:
+        train_run(job.config, job.data, run, resume=True, weights=job.weights[0])
+
+
+def _scores(job: Job, run: Path) -> tuple[Scores, NDArray[np.float64]]:
+    """By the way of choosing an epoch, and the average precision of each query at the last one."""
+    if job.row.branch or job.row.paths:
+        return _scored_anew(job, run)
+    history = read_metrics(run)
+    scored = {int(record["epoch"]): at(record, "test") for record in history if at(record, "test")}
+    last = max(scored)
+    scores: Scores = {"last": {"epoch": last, **scored[last]}}
+    if not isinstance(job.config, TwoStepConfig):
+        for way, epoch in chosen_epochs(history).items():
+            if way != "last":
+                found = scored.get(epoch) or _score_checkpoint(job, run, way)[0]
+                scores[way] = {"epoch": epoch, **found}
+    return scores, np.load(run / PER_QUERY)
+
+
+def _scored_anew(job: Job, run: Path) -> tuple[Scores, NDArray[np.float64]]:
+    """The last epoch by another branch or other paths than training scores; nothing else is chosen."""
+    record, per_query = _score_checkpoint(job, run, "last")
+    epoch = max(int(record["epoch"]) for record in read_metrics(run))
+    return {"last": {"epoch": epoch, **record}}, per_query
+
+
+def _score_checkpoint(job: Job, run: Path, way: str) -> tuple[dict[str, Any], NDArray[np.float64]]:
+    """Score the checkpoint that was kept by ``way`` (a key of :data:`FILES`)."""
+    source = chosen_file(run, way) if way in FILES else run
+    kept: list[NDArray[np.float64]] = []
+    with Progress() as progress:
+        if isinstance(job.data, SearchData):
+            network, checkpoint = load_searcher(source)
+            search = replace(checkpoint.config.search, paths_at_test=job.row.paths or "search")
+            config = replace(checkpoint.config, search=search)
+            sizes = usual_size(job.data) or (None,)
+            record = evaluate_searcher(
+                network, job.data, config, sizes=sizes, step=progress.step, keep=kept.append
+            )
+            return record, kept[0]
+        encoder, checkpoint = load_encoder(source, branch=job.row.branch)
+        grey = sees_grey(checkpoint.config, job.row.branch or checkpoint.state["deployed"])
+        scores = evaluate_encoder(encoder, job.data, checkpoint.config, grey=grey, step=progress.step)
+    return as_record(scores), scores.average_precision
+
+
+def _training_seconds(run: Path) -> float:
+    """Of all epochs together, however often the run was interrupted."""
+    folders = [run / step for step in ("detector", "reid")] if (run / "reid").is_dir() else [run]
+    return sum(
+        float(at(record, "seconds", "epoch") or 0) for folder in folders for record in read_metrics(folder)
+    )

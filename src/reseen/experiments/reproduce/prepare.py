@@ -1,0 +1,141 @@
+"""What a row trains on and begins with: a data set that was given, or a street that is drawn for each seed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from reseen.config import Config
+from reseen.data import draw_search_street, fraction
+from reseen.data.synthetic import draw_crops
+from reseen.errors import ReseenError
+from reseen.experiments.kinds import open_crops, open_scenes
+from reseen.experiments.progress import Progress
+from reseen.experiments.reproduce.results import SHORT, claimed
+from reseen.experiments.reproduce.scales import STREET, Scale
+from reseen.experiments.reproduce.tables import Kind
+from reseen.experiments.two_step_config import TwoStepConfig
+from reseen.experiments.usable import usable, usable_scenes
+from reseen.records import ReidData, SearchData
+from reseen.training import warm_up
+
+MAX_BAD_SHARE = 0.02  # as data.max_bad_share
+FIRST_STREET = 100  # seed k is drawn as street 100 + k: the recipes were made looking at streets 0 to 5
+SEARCH_STREET: Mapping[str, Any] = {  # as `reseen demo --search`
+    "train_scenes": 160,
+    "test_scenes": 80,
+    "test_identities": 60,
+    "persons": (3, 7),
+}
+WARM_UP_EPOCHS = 15  # as `reseen demo`
+
+
+@dataclass(frozen=True)
+class Streets:
+    """Sizes of what is drawn, and the length of the warm-up; smaller ones make tests quick."""
+
+    crops: Mapping[str, Any] = field(default_factory=dict)
+    scenes: Mapping[str, Any] = field(default_factory=lambda: dict(SEARCH_STREET))
+    warm_up_epochs: int = WARM_UP_EPOCHS
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the data of a table is; ``path`` None: the drawn street. ``name``: given, or found by the reader."""
+
+    path: Path | None
+    name: str = ""
+
+    @property
+    def drawn(self) -> bool:
+        return self.path is None
+
+
+def parse_source(words: str) -> Source:
+    """``PATH``, ``NAME=PATH`` or ``street``. Raises ReseenError where nothing is said."""
+    name, found, path = words.partition("=")
+    if not found:
+        name, path = "", words
+    if not path:
+        raise ReseenError(f"--data {words}: give PATH, NAME=PATH or street")
+    if path == STREET:
+        return Source(None, STREET)
+    return Source(Path(path), name)
+
+
+def open_source(
+    source: Source, kind: Kind, out: Path, seed: int, wanted_by: str, streets: Streets
+) -> ReidData | SearchData:
+    """The data of one seed, without what cannot be read; a given data set is the same for each seed.
+
+    Raises:
+        ReseenError: no such data, of the other kind, or without a test part.
+    """
+    data: ReidData | SearchData
+    with Progress() as progress:
+        if source.path is None:
+            folder = out / STREET / f"{kind}-{seed}"
+            draw: Any = draw_crops if kind == "crops" else draw_search_street
+            sizes = streets.crops if kind == "crops" else streets.scenes
+            with claimed(folder.with_suffix(".lock"), wait=True):
+                drawn = progress.counter(f"draw street {seed}")
+                data = draw(folder, seed=FIRST_STREET + seed, progress=drawn, **sizes)
+        elif kind == "crops":
+            data = usable(open_crops(source.path, wanted_by), max_bad_share=MAX_BAD_SHARE, progress=progress)
+        else:
+            data = usable_scenes(
+                open_scenes(source.path, wanted_by), max_bad_share=MAX_BAD_SHARE, progress=progress
+            )
+    tested = data.test and data.probes if isinstance(data, SearchData) else data.query and data.gallery
+    if not tested:
+        raise ReseenError(
+            f"{source.path} has no test part to score on: {wanted_by} needs a benchmark's layout (docs/data.md)"
+        )
+    return replace(data, name=source.name) if source.name else data
+
+
+def part_of(data: ReidData | SearchData, share: float, seed: int) -> ReidData | SearchData:
+    """``data`` with a share of its training scenes (R-SiamNet, Fig. 5)."""
+    return data if share == 1 or isinstance(data, ReidData) else fraction(data, share, seed=seed)
+
+
+def weights_of(
+    config: Config | TwoStepConfig,
+    data: ReidData | SearchData,
+    given: str | None,
+    scale: Scale,
+    out: Path,
+    streets: Streets,
+) -> tuple[str, ...]:
+    """What a row begins with, a name or file for each of its steps.
+
+    ``given``, or ImageNet's weights. At the small scale the networks for scenes begin from nothing (there are no
+    weights for so small a backbone) and crops of the drawn street from a warm-up.
+    """
+    if isinstance(config, TwoStepConfig):
+        return ("none" if scale == "small" else given or "imagenet", given or "imagenet")
+    if isinstance(data, SearchData):
+        return ("none" if scale == "small" else given or "imagenet",)
+    if given is None and scale == "small" and data.name == STREET:
+        return (str(street_weights(config, data, out, streets)),)
+    return (given or "imagenet",)
+
+
+def street_weights(config: Config, data: ReidData, out: Path, streets: Streets) -> Path:
+    """The warm-up that stands in for ImageNet's weights on the drawn street: one for each seed, network and T."""
+    same = {
+        "seed": config.seed,
+        "model": asdict(config.model),
+        "data": asdict(replace(config.data, second_view="none", workers=0)),
+        "epochs": streets.warm_up_epochs,
+        "sizes": dict(streets.crops),
+    }
+    name = hashlib.sha256(repr(sorted(same.items())).encode()).hexdigest()[:SHORT]
+    path = out / STREET / f"warm-up-{config.seed}-{name}.safetensors"
+    with claimed(path.with_suffix(".lock"), wait=True), Progress() as progress:
+        if not path.exists():
+            warm_up(config, data.train, path, epochs=streets.warm_up_epochs, step=progress.step)
+    return path

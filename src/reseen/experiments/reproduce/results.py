@@ -1,0 +1,144 @@
+"""One file per row and seed: what was asked, what it was made with, what came out. And who works on it now."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cache
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock, Timeout
+from numpy.typing import NDArray
+
+import reseen
+from reseen.config import Config
+from reseen.config import fingerprint as config_fingerprint
+from reseen.data import fingerprint as images_fingerprint
+from reseen.errors import ReseenError
+from reseen.experiments.canvas import write_atomically
+from reseen.experiments.two_step_config import TwoStepConfig
+from reseen.records import ReidData, SearchData
+
+SHORT = 10  # characters of a fingerprint that names carry
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished row. ``scores``: by the way of choosing (``last``, ``best-on-test``, ``label-free``) the epoch and
+    its scores (fractions). ``average_precision`` ``[Q]``: of the last epoch, nan where a query has no valid match."""
+
+    row: str
+    seed: int
+    data: str
+    scores: Mapping[str, Mapping[str, Any]]
+    about: Mapping[str, Any]
+    average_precision: NDArray[np.float64] = field(repr=False, default_factory=lambda: np.empty(0))
+
+    @property
+    def last(self) -> Mapping[str, Any]:
+        return self.scores["last"]
+
+
+def row_fingerprint(
+    config: Config | TwoStepConfig, data: str, weights: str, *, scored: Mapping[str, object]
+) -> str:
+    """SHA-256 of all that decides a row's scores: settings, data and weights by content, how it is scored.
+
+    ``scored``: branch and paths. Where it is computed (device, loader processes) does not count. The source is not
+    part of it but stands in the result, and a table says when its rows were made by different ones.
+    """
+    configs = (config.detector, config.reid) if isinstance(config, TwoStepConfig) else (config,)
+    plain = [
+        config_fingerprint(
+            replace(c, data=replace(c.data, workers=-1), train=replace(c.train, device="auto"))
+        )
+        for c in configs
+    ]
+    told = {"settings": plain, "data": data, "weights": weights, "scored": dict(scored)}
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+
+
+def data_digest(data: ReidData | SearchData) -> str:
+    """Digest over every image's name and size, boxes, and the identities that scores read."""
+    digest = hashlib.sha256(images_fingerprint(data.train, data.root).encode())
+    if isinstance(data, SearchData):
+        digest.update(images_fingerprint(data.test, data.root).encode())
+        for probe in data.probes:
+            digest.update(f"{probe.scene} {probe.identity}".encode() + probe.box.astype("<f4").tobytes())
+        return digest.hexdigest()
+    for part in (data.query, data.gallery):
+        if part is not None:
+            digest.update(images_fingerprint(part.crops, data.root).encode())
+            digest.update(part.identities.astype("<i8").tobytes())
+    return digest.hexdigest()
+
+
+def file_digest(path: str | Path) -> str:
+    """SHA-256 of a file of weights; ``imagenet`` and ``none`` stand for themselves."""
+    if str(path) in ("imagenet", "none"):
+        return str(path)
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ReseenError(f"--weights {path}: {error.strerror}; give a file, or imagenet, or none") from error
+
+
+@cache
+def source_digest() -> str:
+    """SHA-256 over the package's Python and recipe files."""
+    root = Path(reseen.__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(p for p in root.rglob("*") if p.suffix in (".py", ".yaml")):
+        digest.update(f"{path.relative_to(root).as_posix()}\0".encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def write_result(path: Path, result: Result) -> None:
+    """The JSON file last: where it is, the row is finished."""
+    buffer = BytesIO()
+    np.save(buffer, result.average_precision)
+    write_atomically(path.with_suffix(".npy"), buffer.getvalue())
+    told = {"row": result.row, "seed": result.seed, "data": result.data, "scores": result.scores}
+    write_atomically(path, (json.dumps(told | dict(result.about), indent=2) + "\n").encode())
+
+
+def read_result(path: Path) -> Result | None:
+    """None where the row is not finished. Raises ReseenError for a damaged file."""
+    if not path.is_file():
+        return None
+    try:
+        told = json.loads(path.read_text())
+        known = {key: told.pop(key) for key in ("row", "seed", "data", "scores")}
+        return Result(**known, about=told, average_precision=np.load(path.with_suffix(".npy")))
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        raise ReseenError(f"{path} is damaged ({error}): delete it, and its row is scored again") from error
+
+
+@contextmanager
+def claimed(path: Path, *, wait: bool) -> Iterator[bool]:
+    """Whether this process holds ``path``; nobody else then does, also on other machines that share the folder.
+
+    The system lets go when the process ends, however it ends. Needs a file system with locks (flock).
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path, timeout=-1 if wait else 0)
+    try:
+        lock.acquire()
+    except Timeout:
+        yield False
+        return
+    except OSError as error:
+        raise ReseenError(
+            f"{path} cannot be locked ({error.strerror}): choose a --run folder on another file system"
+        ) from error
+    try:
+        yield True
+    finally:
+        lock.release()

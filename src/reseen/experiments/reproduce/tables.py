@@ -1,0 +1,281 @@
+"""The tables and figures of both papers as data: their rows, the papers' own figures, and what they claim.
+
+CACL: arXiv:2106.07846. R-SiamNet: the supplementary material of arXiv:2109.06109. A figure of a paper stands in
+``paper`` and is printed in a column of its own, never as ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+MARKET, DUKE, MSMT17, CUHK, PRW = "Market-1501", "DukeMTMC-reID", "MSMT17", "CUHK-SYSU", "PRW"
+CROP_COLUMNS = ("mean_ap", "rank1", "rank5", "rank10")
+SCENE_COLUMNS = ("mean_ap", "top1")
+TWO_STEP = "two-step"
+Kind = Literal["crops", "scenes"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One training and how it is scored.
+
+    ``settings`` come after the recipe (and after the scale's). ``share``: of the training scenes (Fig. 5). ``paper``:
+    data set to the paper's figures in percent, in the order of the table's columns.
+    """
+
+    label: str
+    recipe: str
+    settings: tuple[str, ...] = ()
+    branch: Literal["first", "second"] | None = None
+    paths: Literal["search", "both"] | None = None
+    share: float = 1.0
+    paper: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """``better`` scores above ``worse`` (names of rows), in mAP: ``says`` is the paper's sentence in short."""
+
+    says: str
+    better: str
+    worse: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """``rows`` by name, in the paper's order. ``ablates``: its rows differ from CACL in one thing (see scales)."""
+
+    title: str
+    kind: Kind
+    rows: Mapping[str, Row] = field(default_factory=dict)
+    claims: tuple[Claim, ...] = ()
+    needs: tuple[str, ...] = (MARKET,)  # the data that the paper used; others work too
+    ablates: bool = False
+    figure: str = ""  # which picture stands in place of, or beside, the table
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return CROP_COLUMNS if self.kind == "crops" else SCENE_COLUMNS
+
+
+def _market(*figures: float) -> dict[str, tuple[float, ...]]:
+    return {MARKET: figures}
+
+
+FULL = Row("CACL", "cacl", paper=_market(80.9, 92.7, 97.4, 98.5))
+SINGLE = Row("w/o L_I & L_C", "cacl-single", paper=_market(68.1, 85.2, 94.0, 96.0))
+NO_REFINE = Row("w/o cluster refine", "cacl-no-refine", paper=_market(73.4, 88.5, 94.7, 96.8))
+NO_INSTANCE = Row("w/o L_I", "cacl-no-instance", paper=_market(80.4, 92.2, 97.1, 98.2))
+NO_CLUSTER_LOSS = Row("w/o L_C", "cacl-no-cluster-loss", paper=_market(76.6, 90.1, 96.3, 97.4))
+NO_INTRA = Row("w/o L_C^intra", "cacl-no-intra", paper=_market(45.6, 68.2, 83.8, 88.3))
+NO_INTER = Row("w/o L_C^inter", "cacl-no-inter", paper=_market(80.4, 92.2, 96.5, 97.8))
+CSCL = Row("CSCL", "cscl", paper=_market(81.0, 93.0, 97.2, 98.3))
+
+ABLATION = {
+    "cacl-single": SINGLE,
+    "cacl-no-refine": NO_REFINE,
+    "cacl-no-instance": NO_INSTANCE,
+    "cacl-no-cluster-loss": NO_CLUSTER_LOSS,
+    "cacl-no-intra": NO_INTRA,
+    "cacl-no-inter": NO_INTER,
+}
+COMPONENTS = (
+    Claim("L_I and L_C together help", "cacl", "cacl-single"),
+    Claim("cluster refinement helps", "cacl", "cacl-no-refine"),
+    Claim("L_I helps", "cacl", "cacl-no-instance"),
+    Claim("L_C helps", "cacl", "cacl-no-cluster-loss"),
+    Claim("L_C^intra helps", "cacl", "cacl-no-intra"),
+    Claim("L_C^inter helps", "cacl", "cacl-no-inter"),
+)
+OURS = {  # the rows of Tables 1 and 2 that this code can train, and what goes beyond the paper
+    "cacl": Row(
+        "CACL",
+        "cacl",
+        paper={
+            MARKET: (80.9, 92.7, 97.4, 98.5),
+            DUKE: (69.6, 82.6, 91.2, 93.8),
+            MSMT17: (21.0, 45.4, 58.2, 63.6),
+        },
+    ),
+    "cscl": CSCL,
+    "spcl": Row(
+        "SpCL",
+        "spcl",
+        paper={
+            MARKET: (73.1, 88.1, 96.3, 97.7),
+            DUKE: (65.3, 81.2, 90.3, 92.2),
+            MSMT17: (19.1, 42.3, 55.6, 61.2),
+        },
+    ),
+    "cluster-contrast": Row("Cluster Contrast", "cluster-contrast"),
+    "cacl-official": Row("CACL, as released", "cacl-official"),
+    "cacl-strong": Row("cacl-strong (ours)", "cacl-strong"),
+}
+AGAINST_SPCL = (
+    Claim("CACL is better than SpCL", "cacl", "spcl"),
+    Claim("cacl-strong is better than CACL", "cacl-strong", "cacl"),
+    Claim("cacl-strong is better than Cluster Contrast", "cacl-strong", "cluster-contrast"),
+)
+
+SIAM = Row("R-SiamNet", "r-siamnet", paper={CUHK: (85.72, 86.86), PRW: (21.16, 73.36)})
+REPPOINTS = Row("RepPoints", "r-siamnet", paper={CUHK: (85.72, 86.86)})
+NO_INSTANCE_LEVEL = ("search.self_instance=false", "search.inter_instance=false")
+SCALES = {"a quarter of the scenes": 0.25, "half of the scenes": 0.5, "all scenes": 1.0}
+
+TABLES: dict[str, Table] = {
+    "cacl-table1": Table(
+        "Comparison with the state of the art: the rows that can be trained here",
+        "crops",
+        OURS,
+        AGAINST_SPCL,
+        needs=(MARKET, DUKE),
+    ),
+    "cacl-table2": Table("MSMT17", "crops", OURS, AGAINST_SPCL, needs=(MSMT17,)),
+    "cacl-table3": Table(
+        "Ablation: one component left out", "crops", ABLATION | {"cacl": FULL}, COMPONENTS, ablates=True
+    ),
+    "cacl-table4": Table(
+        "What the second branch is shown",
+        "crops",
+        {
+            "cacl-colour-view": Row("T'", "cacl-colour-view", paper=_market(79.0, 90.6, 96.3, 97.1)),
+            "cacl-jitter-view": Row("J(T')", "cacl-jitter-view", paper=_market(79.1, 90.8, 96.7, 97.8)),
+            "cacl": Row("G(T')", "cacl", paper=_market(80.9, 92.7, 97.4, 98.5)),
+        },
+        (
+            Claim("grey is better than T' alone", "cacl", "cacl-colour-view"),
+            Claim("grey is better than colour jitter", "cacl", "cacl-jitter-view"),
+        ),
+        ablates=True,
+    ),
+    "cacl-table5": Table(
+        "The two branches of one training",
+        "crops",
+        {
+            "cacl": Row("F (colour)", "cacl", paper=_market(80.9, 92.7, 97.4, 98.5)),
+            "cacl-second-branch": Row(
+                "F' (grey)", "cacl", branch="second", paper=_market(43.8, 71.5, 83.9, 87.1)
+            ),
+        },
+        (Claim("the first branch is better than the second", "cacl", "cacl-second-branch"),),
+        ablates=True,
+    ),
+    "cacl-table6": Table(
+        "Asymmetric and symmetric structure",
+        "crops",
+        {"cacl": FULL, "cscl": CSCL},
+        (Claim("the symmetric structure brings a little", "cscl", "cacl"),),
+        ablates=True,
+    ),
+    "cacl-table7": Table(
+        "Complete ablation",
+        "crops",
+        {
+            "cacl-no-clustering": Row(
+                "w/o clustering", "cacl-no-clustering", paper=_market(0.3, 0.5, 1.2, 2.3)
+            ),
+            **ABLATION,
+            "cacl-no-stopgrad": Row(
+                "w/o stopGrad", "cacl-no-stopgrad", paper=_market(80.2, 92.0, 97.0, 97.6)
+            ),
+            "cscl-no-stopgrad": Row(
+                "CSCL w/o stopGrad", "cscl-no-stopgrad", paper=_market(15.0, 31.7, 46.5, 54.2)
+            ),
+            "cacl": FULL,
+        },
+        (
+            Claim("clustering helps", "cacl", "cacl-no-clustering"),
+            *COMPONENTS,
+            Claim("stop-gradient helps CACL a little", "cacl", "cacl-no-stopgrad"),
+            Claim("CSCL without stop-gradient is far below", "cacl", "cscl-no-stopgrad"),
+        ),
+        ablates=True,
+    ),
+    "cacl-figure2": Table("Figures 2 and 4: what training sees", "crops", figure="augmentation"),
+    "cacl-figure6": Table(
+        "t-SNE of 1,000 training images of 60 identities",
+        "crops",
+        {"cacl-single": SINGLE, "cacl": FULL},
+        ablates=True,
+        figure="tsne",
+    ),
+    "r-siamnet-table5": Table(
+        "Paths at test",
+        "scenes",
+        {
+            "both-paths": Row("two paths", "r-siamnet", paths="both", paper={CUHK: (85.65, 86.73)}),
+            "r-siamnet": Row("search path", "r-siamnet", paper={CUHK: (85.72, 86.86)}),
+        },
+        (Claim("two paths bring nothing", "r-siamnet", "both-paths"),),
+        needs=(CUHK,),
+    ),
+    "r-siamnet-table6": Table(
+        "Detectors",
+        "scenes",
+        {
+            "faster-rcnn": Row(
+                "Faster R-CNN", "r-siamnet", ("search.detector=faster-rcnn",), paper={CUHK: (84.84, 85.72)}
+            ),
+            "retinanet": Row(
+                "RetinaNet", "r-siamnet", ("search.detector=retinanet",), paper={CUHK: (85.39, 86.59)}
+            ),
+            "r-siamnet": REPPOINTS,
+        },
+        (
+            Claim("RepPoints is better than Faster R-CNN", "r-siamnet", "faster-rcnn"),
+            Claim("RepPoints is better than RetinaNet", "r-siamnet", "retinanet"),
+        ),
+        needs=(CUHK,),
+    ),
+    "r-siamnet-table7": Table(
+        "Two steps",
+        "scenes",
+        {
+            TWO_STEP: Row("RepPoints + SpCL", TWO_STEP, paper={CUHK: (73.43, 74.79)}),
+            "r-siamnet": Row("R-SiamNet", "r-siamnet", paper={CUHK: (85.72, 86.86)}),
+        },
+        (Claim("R-SiamNet is better than two steps", "r-siamnet", TWO_STEP),),
+        needs=(CUHK,),
+    ),
+    "r-siamnet-table8": Table(
+        "The image filter of the clustering",
+        "scenes",
+        {
+            "no-filter": Row(
+                "R-SiamNet w/o filter",
+                "r-siamnet",
+                ("search.image_filter=none",),
+                paper={CUHK: (84.74, 85.64), PRW: (20.31, 72.23)},
+            ),
+            "r-siamnet": SIAM,
+        },
+        (Claim("the filter helps", "r-siamnet", "no-filter"),),
+        needs=(CUHK, PRW),
+    ),
+    "r-siamnet-table9": Table("Runtime of one scene of 900 x 1500", "scenes", needs=(), figure="runtime"),
+    "r-siamnet-figure5": Table(
+        "mAP against epochs for three scales of data",
+        "scenes",
+        {
+            f"share-{share:g}": Row(label, "r-siamnet", ("train.evaluate_every=1",), share=share)
+            for label, share in SCALES.items()
+        },
+        needs=(CUHK,),
+        figure="epochs",
+    ),
+    "r-siamnet-figure6": Table(
+        "t-SNE of 10 identities under three settings",
+        "scenes",
+        {
+            "detection-alone": Row(
+                "w/o L_ins & L_int & L_clu", "r-siamnet", (*NO_INSTANCE_LEVEL, "search.cluster=false")
+            ),
+            "no-cluster-loss": Row("w/o L_clu", "r-siamnet", ("search.cluster=false",)),
+            "r-siamnet": SIAM,
+        },
+        needs=(PRW,),
+        figure="tsne",
+    ),
+}

@@ -1,0 +1,160 @@
+"""The output of a table: Markdown in the paper's own layout, CSV with a line per seed, an HTML page with figures."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from reseen.experiments.canvas import write_atomically
+from reseen.experiments.page import Section, label, write_report
+from reseen.experiments.page import Table as Cells
+from reseen.experiments.reproduce.compare import (
+    Finding,
+    Results,
+    findings,
+    papers_data,
+    spread,
+)
+from reseen.experiments.reproduce.results import Result
+from reseen.experiments.reproduce.tables import Table
+
+WAYS = {
+    "last": "last epoch",
+    "label-free": "chosen without labels",
+    "best-on-test": "best on test, as papers report",
+}
+
+
+@dataclass(frozen=True)
+class Block:
+    """One data set's part of a table: ``results`` by row, ``note``: what differs from the paper's setting."""
+
+    data: str
+    results: Results
+    note: str
+    pictures: Sequence[Section] = field(default_factory=tuple)
+
+
+def main_cells(table: Table, block: Block) -> Cells:
+    """The paper's layout: a line per row, our scores of the last epoch, then the paper's own figures."""
+    of = papers_data(table, block.data)
+    has_paper = any(of in row.paper for row in table.rows.values())
+    columns = ["row", *map(label, table.columns), "seeds", "cameras read"]
+    columns += [f"paper, {of}: {label(column)}" for column in table.columns] if has_paper else []
+    lines = []
+    for name, row in table.rows.items():
+        done = block.results.get(name, ())
+        scores = [spread(done, column).in_percent() for column in table.columns]
+        cameras = ", ".join(sorted({str(result.about["cameras"]) for result in done})) or "–"
+        seeds = ", ".join(str(result.seed) for result in done) or "–"
+        paper = [f"{value:g}" for value in row.paper.get(of, ())] or ["–"] * len(table.columns)
+        lines.append((row.label, *scores, seeds, cameras, *(paper if has_paper else ())))
+    return Cells(tuple(columns), tuple(lines), block.note)
+
+
+def choice_cells(table: Table, block: Block) -> Cells:
+    """mAP by the way in which the epoch is chosen; the epochs stand beside."""
+    lines = []
+    for name, row in table.rows.items():
+        done = block.results.get(name, ())
+        cells: list[str] = []
+        for way in WAYS:
+            epochs = [str(result.scores[way]["epoch"]) for result in done if way in result.scores]
+            cells += [spread(done, "mean_ap", way).in_percent(), ", ".join(epochs) or "–"]
+        lines.append((row.label, *cells))
+    heads = [word for name in WAYS.values() for word in (f"mAP, {name}", "epoch")]
+    caption = "Only epochs that were scored can be best on test; the last column reads test labels."
+    return Cells(("row", *heads), tuple(lines), caption)
+
+
+def finding_cells(found: Sequence[Finding]) -> Cells:
+    """The paper's claims, one a line."""
+    lines = tuple(
+        (
+            f.claim.says,
+            f.verdict,
+            f"{100 * f.difference.mean:+.1f}",
+            "–" if len(f.difference.by_seed) < 2 else f"{100 * f.difference.spread:.1f}",
+            f"{100 * f.difference.low:+.1f} to {100 * f.difference.high:+.1f}",
+            "–" if f.paper is None else f"{f.paper:+.1f}",
+        )
+        for f in found
+    )
+    caption = (
+        "Differences in mAP, in points: mean over seeds, standard deviation over seeds, 95 % of a paired bootstrap "
+        "over seeds and queries. yes: the interval leaves 0 out and every seed agrees. One seed says nothing about "
+        "what another training would give."
+    )
+    return Cells(("claim", "holds", "difference", "sd", "95 %", "paper's difference"), lines, caption)
+
+
+def markdown(cells: Cells) -> str:
+    heads = "| " + " | ".join(cells.columns) + " |"
+    rule = "| " + " | ".join("---" for _ in cells.columns) + " |"
+    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in cells.rows]
+    return "\n".join([heads, rule, *lines])
+
+
+def write_table(name: str, table: Table, blocks: Sequence[Block], out: Path, command: str) -> Path:
+    """OUT/NAME/table.md, table.csv and report/index.html. Returns the Markdown file."""
+    folder = out / name
+    parts = [f"# {name}: {table.title}", f"    {command}"]
+    sections: list[Section] = [Section("Command", code=command)]
+    for block in blocks:
+        parts.append(f"## {block.data}")
+        title = block.data if len(blocks) > 1 else table.title
+        if table.rows:
+            main = main_cells(table, block)
+            parts += [block.note, markdown(main)]
+            sections.append(Section(title, table=main))
+        found = findings(table, block.results, block.data)
+        if found:
+            parts += ["\n".join(f"- {f.in_words()}" for f in found), markdown(finding_cells(found))]
+            sections.append(Section(f"Claims, {block.data}", table=finding_cells(found)))
+        if block.results:
+            choice = choice_cells(table, block)
+            parts += [choice.caption, markdown(choice)]
+            sections.append(Section(f"Choosing the epoch, {block.data}", table=choice))
+        for picture in block.pictures:
+            sections.append(picture)
+            if picture.table is not None:
+                parts += [picture.text, markdown(picture.table)]
+            elif isinstance(picture.figure, Path):
+                parts.append(f"![{picture.title}]({picture.figure.relative_to(folder).as_posix()})")
+        warning = sources_differ(block.results)
+        if warning:
+            parts.append(warning)
+            sections.append(Section(f"Beware, {block.data}", text=warning))
+    write_atomically(folder / "table.md", ("\n\n".join(parts) + "\n").encode())
+    write_atomically(folder / "table.csv", as_csv(table, blocks).encode())
+    write_report(folder, sections=sections, title=name, lede=table.title)
+    return folder / "table.md"
+
+
+def as_csv(table: Table, blocks: Sequence[Block]) -> str:
+    """A line per data set, row, seed and way of choosing; scores as fractions."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("data", "row", "seed", "chosen", "epoch", *table.columns, "fingerprint"))
+    for block in blocks:
+        for name in table.rows:
+            for result in block.results.get(name, ()):
+                for way, scores in result.scores.items():
+                    values = [scores.get(column, "") for column in table.columns]
+                    about = (block.data, name, result.seed, way, scores["epoch"])
+                    writer.writerow((*about, *values, result.about["fingerprint"]))
+    return text.getvalue()
+
+
+def sources_differ(results: Mapping[str, Sequence[Result]]) -> str:
+    """A warning where rows were made by different versions of the code; empty where they were not."""
+    sources = {str(result.about["source"]) for row in results.values() for result in row}
+    if len(sources) < 2:
+        return ""
+    return (
+        f"These rows were made by {len(sources)} versions of the source; each result file names its own. Delete a "
+        "row's run folder and result to make it again."
+    )

@@ -1,0 +1,83 @@
+"""How sure a difference between two models is: the same queries under both, resampled together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from reseen.errors import ReseenError
+from reseen.metrics.arrays import to_floats
+
+
+@dataclass(frozen=True)
+class PairedDifference:
+    """``mean``: of first minus second, over queries, then over seeds. ``by_seed``: of each seed. ``low``, ``high``:
+    the middle 95 % of the bootstrap."""
+
+    mean: float
+    by_seed: tuple[float, ...]
+    low: float
+    high: float
+
+    @property
+    def spread(self) -> float:
+        """Standard deviation over seeds (n - 1); nan for one seed, which says nothing about other ones."""
+        return float(np.std(self.by_seed, ddof=1)) if len(self.by_seed) > 1 else float("nan")
+
+    @property
+    def sign(self) -> int:
+        """1 or -1 where the interval leaves 0 out and every seed agrees, else 0: inside the noise."""
+        if self.low > 0 and min(self.by_seed) > 0:
+            return 1
+        return -1 if self.high < 0 and max(self.by_seed) < 0 else 0
+
+
+def paired_difference(
+    first: Sequence[Any], second: Sequence[Any], *, samples: int = 2000, seed: int = 0
+) -> PairedDifference:
+    """Bootstrap the mean difference of two models' average precision over the same queries.
+
+    Seeds are drawn with replacement, then queries within each drawn seed (Efron and Tibshirani 1993, Section 8.3),
+    so that with several seeds the interval holds what another training would change, and with one only what other
+    queries would. Queries without a valid match (nan, under both) are left out.
+
+    Args:
+        first, second: for each seed the scores ``[Q]`` of its queries, in the same order; Q may differ by seed.
+        samples: bootstrap draws.
+
+    Raises:
+        ReseenError: no seed, other queries, or no query that can be scored.
+    """
+    if not first or len(first) != len(second):
+        raise ReseenError(f"a paired difference needs the same seeds, not {len(first)} and {len(second)}")
+    differences = []
+    for one, other in zip(first, second, strict=True):
+        a, b = to_floats(one, "scores", ndim=1), to_floats(other, "scores", ndim=1)
+        if a.shape != b.shape or (np.isnan(a) != np.isnan(b)).any():
+            raise ReseenError("a paired difference needs the same queries under both models")
+        kept = (a - b)[~np.isnan(a)]
+        if not len(kept):
+            raise ReseenError("no query has a valid match: there is nothing to compare")
+        differences.append(kept)
+    draw = np.random.default_rng(seed)
+    count = len(differences)
+    total = np.zeros(samples)
+    for _ in range(count):
+        means = np.stack([_resampled_means(part, samples, draw) for part in differences])  # [S, samples]
+        total += means[draw.integers(0, count, samples), np.arange(samples)]
+    low, high = np.quantile(total / count, (0.025, 0.975))
+    by_seed = tuple(float(part.mean()) for part in differences)
+    return PairedDifference(float(np.mean(by_seed)), by_seed, float(low), float(high))
+
+
+def _resampled_means(values: Any, samples: int, draw: np.random.Generator) -> Any:
+    """Means of ``samples`` draws with replacement, a block of draws at a time."""
+    block = max(1, 2**22 // len(values))
+    parts = [
+        values[draw.integers(0, len(values), (min(block, samples - start), len(values)))].mean(axis=1)
+        for start in range(0, samples, block)
+    ]
+    return np.concatenate(parts)
