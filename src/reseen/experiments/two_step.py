@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from reseen.data import open_data
+from reseen.config import differences
+from reseen.data import fingerprint, open_data
 from reseen.errors import ReseenError
 from reseen.evaluation import Keep
 from reseen.evaluation.search import search_record
@@ -26,16 +27,21 @@ from reseen.experiments.search import train_search_run
 from reseen.experiments.search_evaluate import scenes_to_score, tell, usual_size
 from reseen.experiments.train_crops import train_run
 from reseen.experiments.two_step_config import (
+    STEPS,
     TwoStepConfig,
     read_two_step,
     two_step_configuration,
     two_step_yaml,
 )
-from reseen.experiments.two_step_crops import MANIFEST, in_words, read_summary, write_crops
+from reseen.experiments.two_step_crops import MANIFEST, complete, in_words, read_summary, write_crops
 from reseen.experiments.two_step_search import detect_persons, two_step_finder
 from reseen.experiments.usable import usable_scenes
 from reseen.records import Labels, SearchData
-from reseen.training import ALONE, Ranks, join, load_searcher
+from reseen.training import ALONE, LAST, Ranks, join, load_searcher, read_checkpoint, trained_config
+from reseen.training.checkpoint import MAY_CHANGE
+from reseen.training.parallel import check_batch
+
+METRICS, ENVIRONMENT = "metrics.jsonl", "environment.json"
 
 
 def train_two_step(
@@ -50,19 +56,23 @@ def train_two_step(
     """Train the detector, cut out whom it finds, train re-identification on that; score. Returns the run folder.
 
     What is finished is not done again with ``resume``.
+
+    Raises:
+        ReseenError: ``run`` holds a run and it is not to be resumed, or see :func:`two_step_run`.
     """
     with join() as ranks:
         scenes = open_scenes(data, TWO_STEP)
         folder = run or Path("runs") / f"{TWO_STEP}-{scenes.name.lower()}"
         both = two_step_configuration(folder, resume, recipe, config, settings)
-        if ranks.first and not resume and (folder / "config.yaml").exists():
+        taken = ranks.from_first(lambda: np.array([not resume and (folder / "config.yaml").exists()]))[0]
+        if taken:
             raise ReseenError(
                 f"{folder} already holds a run: continue it with --resume, or choose another --run"
             )
         with Progress(quiet=not ranks.first) as progress:
             bad = both.detector.data.max_bad_share
             scenes = usable_scenes(scenes, max_bad_share=bad, progress=progress)
-        start = weights or (stored_weights(folder / "detector") if resume else None) or "imagenet"
+        start = weights or (stored_weights(folder) if resume else None) or "imagenet"
         two_step_run(both, scenes, folder, resume=resume, weights=(start, start), ranks=ranks)
         if ranks.first:
             report(folder / "detector", scenes=scenes)
@@ -83,9 +93,19 @@ def two_step_run(
     """Both steps on scenes that are already usable, and their scores, in each of the processes ``ranks``.
 
     Args:
+        resume: go on with what ``folder`` holds; a finished run stays as it is.
         weights: what the detector and the second network begin with.
+
+    Raises:
+        ReseenError: the detector finds nobody, ``folder`` was made with other settings or data, or see
+            :func:`reseen.training.fit`.
     """
+    _check_batches(both, ranks)
+    if resume and ranks.from_first(lambda: np.array([_finished(folder, both, scenes)]))[0]:
+        return
     if ranks.first:
+        if not (folder / METRICS).exists():  # killed before the detector's own is there, it begins alike
+            write_atomically(folder / ENVIRONMENT, (json.dumps({"weights": weights[0]}) + "\n").encode())
         write_atomically(folder / "config.yaml", two_step_yaml(both).encode())
         print(f"step 1 of 3, detector -> {folder / 'detector'}")
     train_search_run(
@@ -131,13 +151,46 @@ def _score(
     return record
 
 
+def _check_batches(both: TwoStepConfig, ranks: Ranks) -> None:
+    """The batches of the second step too: not after hours of the first."""
+    for step in STEPS:
+        try:
+            check_batch(getattr(both, step), ranks)
+        except ReseenError as error:
+            raise ReseenError(f"{step}: {error}") from error
+
+
+def _finished(folder: Path, both: TwoStepConfig, scenes: SearchData) -> bool:
+    """Whether there is nothing left to do in ``folder``; looks before a file of it is touched.
+
+    Raises:
+        ReseenError: it was made with other settings, or is finished and was trained on other images.
+    """
+    files = {step: folder / step / "checkpoint" / LAST for step in STEPS}
+    for step, last in files.items():
+        made = differences(trained_config(last), getattr(both, step)) if last.exists() else []
+        changed = [f"{step}.{key}" for key in made if key not in MAY_CHANGE]
+        if changed:
+            raise ReseenError(
+                f"{last} was made with other settings ({', '.join(changed)}): resume without changing them, "
+                "or start a new --run"
+            )
+    if not (folder / METRICS).exists() or not all(last.exists() for last in files.values()):
+        return False
+    if read_checkpoint(files["detector"]).state["data"] != fingerprint(scenes.train, scenes.root):
+        raise ReseenError(
+            f"{folder} was trained on other images than --data holds now: give the same data, or start a new --run"
+        )
+    return True
+
+
 def _cut(folder: Path, scenes: SearchData, ranks: Ranks) -> None:
     """The crops of the training scenes, by the first of several processes while the others wait."""
     crops = folder / "crops"
 
     def cut() -> Labels:
         with Progress() as progress:
-            if not (crops / MANIFEST).exists():
+            if not complete(crops):
                 network, checkpoint = load_searcher(folder / "detector")
                 found = detect_persons(network, scenes.train, checkpoint.config, step=progress.step)
                 write_crops(crops, scenes, found)
@@ -149,11 +202,11 @@ def _cut(folder: Path, scenes: SearchData, ranks: Ranks) -> None:
 
 def _finish(folder: Path, scenes: SearchData) -> None:
     """Score where there is something to score; scores that are there stay."""
-    done = folder / "metrics.jsonl"
+    done = folder / METRICS
     if not done.exists():
         record: dict[str, Any] = {"epoch": read_two_step(folder).reid.train.epochs}
         record["crops"] = read_summary(folder / "crops")
         if scenes.test and scenes.probes:
             record["test"] = _score(folder, scenes, "last", usual_size(scenes), keep_per_query(folder))
-        write_atomically(folder / "environment.json", (folder / "detector" / "environment.json").read_bytes())
+        write_atomically(folder / ENVIRONMENT, (folder / "detector" / ENVIRONMENT).read_bytes())
         write_atomically(done, (json.dumps(record) + "\n").encode())

@@ -43,10 +43,12 @@ def two_step_configuration(
     them takes its own.
 
     Raises:
-        ReseenError: a key, value or recipe that cannot be used; says which step.
+        ReseenError: a key, value or recipe that cannot be used (says which step), or ``folder`` holds another run.
     """
-    if resume and recipe is None and config is None and not settings and is_two_step(folder):
-        return read_two_step(folder)
+    if resume and (folder / "config.yaml").exists():
+        stored = read_two_step(folder)  # another run is not to be written over
+        if recipe is None and config is None and not settings:
+            return stored
     tree = read_tree(config) if config is not None else {}
     if not isinstance(tree, Mapping):
         raise ReseenError(

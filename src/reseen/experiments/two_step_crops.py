@@ -33,6 +33,8 @@ def write_crops(folder: Path, scenes: SearchData, found: Sequence[Found]) -> dic
     Raises:
         ReseenError: nobody was found, or a crop cannot be written.
     """
+    for left in folder.glob("*.png"):  # by a command that was killed, which may have found others
+        left.unlink()
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(COLUMNS)
@@ -53,6 +55,16 @@ def write_crops(folder: Path, scenes: SearchData, found: Sequence[Found]) -> dic
     write_atomically(folder / SUMMARY, (json.dumps(summary) + "\n").encode())
     write_atomically(folder / MANIFEST, text.getvalue().encode("utf-8", "surrogateescape"))
     return summary
+
+
+def complete(folder: Path) -> bool:
+    """Whether ``folder`` holds all that :func:`write_crops` writes, and every crop that is named there."""
+    try:
+        with open(folder / MANIFEST, encoding="utf-8", errors="surrogateescape", newline="") as file:
+            names = [row["path"] for row in csv.DictReader(file)]
+    except (OSError, KeyError, csv.Error):
+        return False
+    return (folder / SUMMARY).exists() and all((folder / name).is_file() for name in names)
 
 
 def read_summary(folder: Path) -> dict[str, Any]:
