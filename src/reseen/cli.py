@@ -106,6 +106,10 @@ def _data_options(parser: Parser) -> None:
     )
 
 
+def _settings(parser: Parser, text: str) -> None:
+    parser.add_argument("--set", action="append", default=[], dest="settings", metavar="KEY=VALUE", help=text)
+
+
 def _demo(commands: Any) -> None:
     def run(*, search: bool, run: Path | None, **given: Any) -> None:
         if search:
@@ -157,25 +161,35 @@ def _train(commands: Any) -> None:
     parser.add_argument(
         "--config", type=Path, metavar="FILE", help="YAML file of settings, applied after the recipe"
     )
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        dest="settings",
-        metavar="KEY=VALUE",
-        help="one setting, e.g. train.epochs=20; repeatable",
-    )
+    _settings(parser, "one setting, e.g. train.epochs=20; repeatable")
 
 
 def _evaluate(commands: Any) -> None:
-    def run(**given: Any) -> None:
-        from reseen.experiments.evaluate import evaluate
+    def run(*, run: Path | None, features: Path | None, **given: Any) -> None:
+        if (run is None) == (features is None):
+            raise ReseenError("reseen evaluate scores a RUN, or --features FILE: give one of them")
+        if run is not None:
+            from reseen.experiments.evaluate import evaluate
 
-        evaluate(**given)
+            evaluate(run, **given)
+        elif features is not None:
+            from reseen.experiments.features_file import evaluate_file
+
+            used = {key: given.pop(key) for key in ("data", "camera_pattern", "rerank")}
+            wrong = [key for key, value in given.items() if value and (key, value) != ("epoch", "last")]
+            if wrong:
+                raise ReseenError(f"--{wrong[0].replace('_', '-')} is for a RUN, not for --features")
+            evaluate_file(features, **used)
 
     parser = _command(commands, "evaluate", "score a trained model by the benchmark's own protocol", run)
-    parser.add_argument("run", type=Path, metavar="RUN", help="run folder or checkpoint file")
+    parser.add_argument("run", type=Path, nargs="?", metavar="RUN", help="run folder or checkpoint file")
     _data_options(parser)
+    parser.add_argument(
+        "--features",
+        type=Path,
+        metavar="FILE",
+        help="another model's features instead: .npz with query, gallery and their names",
+    )
     parser.add_argument(
         "--epoch",
         choices=("last", "best-on-test", "label-free"),
@@ -271,14 +285,7 @@ def _reproduce(commands: Any) -> None:
         metavar="ROW",
         help="train this row only; repeatable",
     )
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        dest="settings",
-        metavar="KEY=VALUE",
-        help="one setting of every row; repeatable",
-    )
+    _settings(parser, "one setting of every row; repeatable")
 
 
 def _report(commands: Any) -> None:
@@ -313,14 +320,7 @@ def _bench(commands: Any) -> None:
         help="images to cluster, of the gallery, or to train on (default: quick)",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        dest="settings",
-        metavar="KEY=VALUE",
-        help="one setting of clustering or training, e.g. model.backbone=densenet121; repeatable",
-    )
+    _settings(parser, "one setting of clustering or training, e.g. model.backbone=densenet121; repeatable")
 
 
 def _doctor(commands: Any) -> None:

@@ -1,0 +1,96 @@
+"""Another model's features get the same scores as ours, in any order, and what does not fit is said in one line."""
+
+import numpy as np
+import pytest
+
+from reseen import cli
+from reseen.data.synthetic import draw_crops
+from reseen.errors import ReseenError
+from reseen.evaluation import evaluate_features
+from reseen.experiments.features_file import evaluate_file
+
+
+@pytest.fixture(scope="module")
+def street(tmp_path_factory):
+    return draw_crops(
+        tmp_path_factory.mktemp("features") / "street",
+        seed=2,
+        train_identities=2,
+        test_identities=6,
+        cameras=2,
+        frames=2,
+    )
+
+
+@pytest.fixture
+def arrays(street):
+    draw = np.random.default_rng(0)
+    return {
+        "query": draw.normal(size=(len(street.query), 8)) * 5,
+        "gallery": draw.normal(size=(len(street.gallery), 8)),
+    }
+
+
+def names(street):
+    return {
+        "query_names": [str(crop.path) for crop in street.query.crops],
+        "gallery_names": [crop.path.name for crop in street.gallery.crops],
+    }
+
+
+def test_rows_in_any_order_score_as_in_ours(street, arrays, tmp_path, capsys):
+    unit = {part: rows / np.linalg.norm(rows, axis=1, keepdims=True) for part, rows in arrays.items()}
+    expected = evaluate_features(unit["query"], unit["gallery"], street.query, street.gallery)
+    np.savez(tmp_path / "plain.npz", **arrays)
+    assert evaluate_file(tmp_path / "plain.npz", data=street.root).mean_ap == expected.mean_ap
+    order = np.random.default_rng(1).permutation(len(arrays["gallery"]))
+    given = names(street)
+    mixed = arrays | {
+        "gallery": np.concatenate([arrays["gallery"][order], np.ones((1, 8))]),
+        "gallery_names": [*(given["gallery_names"][i] for i in order), "somebody_else.jpg"],
+    }
+    np.savez(tmp_path / "mixed.npz", **mixed)
+    assert evaluate_file(tmp_path / "mixed.npz", data=street.root).mean_ap == expected.mean_ap
+    shuffled = arrays | {"gallery": arrays["gallery"][order]}
+    np.savez(tmp_path / "wrong.npz", **shuffled)  # without names the order is believed
+    assert evaluate_file(tmp_path / "wrong.npz", data=street.root).mean_ap != expected.mean_ap
+    capsys.readouterr()
+    words = ["evaluate", "--features", str(tmp_path / "mixed.npz"), "--data", str(street.root), "--rerank"]
+    assert cli.main(words) == 0
+    assert f"mAP {expected.mean_ap:.1%}" in (told := capsys.readouterr().out)
+    assert "re-ranked" in told
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"gallery": None}, "no array 'gallery'"),
+        ({"query": np.ones((3, 8))}, "give query_names too"),
+        ({"query": np.full((1, 8), np.nan), "query_names": ["a.jpg"]}, "NaN"),
+        ({"query_names": ["a.jpg"]}, "1 query_names for"),
+    ],
+)
+def test_what_does_not_fit_is_one_line(street, arrays, tmp_path, change, expected):
+    given = {key: value for key, value in (arrays | change).items() if value is not None}
+    np.savez(tmp_path / "f.npz", **given)
+    with pytest.raises(ReseenError, match=expected) as error:
+        evaluate_file(tmp_path / "f.npz", data=street.root)
+    assert "\n" not in str(error.value)
+
+
+def test_files_and_options_that_cannot_be_used(street, arrays, tmp_path, capsys):
+    (tmp_path / "text.npz").write_text("no numbers")
+    given = arrays | names(street)
+    given["query_names"][0] = "another.jpg"
+    np.savez(tmp_path / "lost.npz", **given)
+    data = ["--data", str(street.root)]
+    for words, expected in (
+        (["--features", str(tmp_path / "text.npz"), *data], "numpy.savez"),
+        (["--features", str(tmp_path / "none.npz"), *data], "numpy.savez"),
+        (["--features", str(tmp_path / "lost.npz"), *data], "no row for 1 query images"),
+        (["--features", str(tmp_path / "lost.npz"), "--branch", "second", *data], "--branch is for a RUN"),
+        (data, "give one of them"),
+    ):
+        assert cli.main(["evaluate", *words]) == 2
+        assert expected in (error := capsys.readouterr().err)
+        assert error.count("\n") == 1
