@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,8 @@ import torch
 from reseen.errors import ReseenError
 from reseen.experiments.train import train_run
 from reseen.methods import get_method
-from reseen.records import Crop, LabelledCrops, ReidData, Scene
+from reseen.metrics import DEFAULT_CRITERION, label_free_criteria
+from reseen.records import Crop, LabelledCrops, PseudoLabels, ReidData, Scene
 from reseen.training import LABEL_FREE, LAST, fit, load_encoder, read_checkpoint
 from worlds import TINY, people, tiny
 
@@ -82,6 +84,34 @@ def test_every_recipe_trains_an_epoch_and_ships_an_encoder(recipe, crops, tmp_pa
     assert torch.allclose(features.norm(dim=1), torch.ones(2), atol=1e-5)
 
 
+def test_an_epoch_records_every_criterion_and_compares_its_labels_with_the_last(crops, tmp_path):
+    clustered = []
+    method = get_method("cacl")
+
+    def assign(run, features, cameras):
+        clustered.append((features.clone(), method.assign(run, features, cameras).labels))
+        return PseudoLabels(clustered[-1][1])
+
+    fit(
+        tiny("cacl"),
+        crops,
+        replace(method, assign=assign),
+        folder=tmp_path / "run",
+        root=crops[0].path.parent,
+        weights="none",
+        say=lambda line: None,
+    )
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    first, second = (json.loads(line) for line in lines)
+    cameras = [crop.camera for crop in crops]
+    expected = label_free_criteria(*clustered[1], clustered[0][1], cameras)
+    assert second["criteria"] == pytest.approx(expected)
+    assert first["criteria"].keys() == expected.keys()
+    assert first["criteria"]["stability"] is None  # nothing to compare with yet
+    for record in (first, second):
+        assert record["label_free"] == record["criteria"][DEFAULT_CRITERION]
+
+
 def test_training_records_have_no_identity_field():
     assert {f.name for f in fields(Crop)} == {"path", "camera"}
     assert "identit" not in " ".join(f.name for f in fields(Scene))
@@ -140,7 +170,8 @@ def test_resume_equals_an_uninterrupted_run_bit_for_bit(recipe, crops, tmp_path)
     assert same(weights(whole), weights(parts))
     for name, memory in whole.memory.items():
         assert torch.equal(memory, parts.memory[name]), name
-    assert [r["loss"] for r in whole.history] == [r["loss"] for r in parts.history]
+    recorded = [[{**r, "seconds": None} for r in run.history] for run in (whole, parts)]
+    assert recorded[0] == recorded[1]
     lines = (tmp_path / "parts" / "metrics.jsonl").read_text().splitlines()
     assert len(lines) == 3
 

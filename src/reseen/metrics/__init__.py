@@ -1,6 +1,7 @@
 """Scores as pure functions on arrays or tensors: re-identification, person search, detection, clustering."""
 
 from reseen.metrics.clusters import ClusteringScores, clustering_scores, cross_camera_share, feature_spread
+from reseen.metrics.label_free import DEFAULT_CRITERION, label_free_criteria
 from reseen.metrics.reid import (
     ReidScores,
     reid_scores,
@@ -17,6 +18,7 @@ from reseen.metrics.search import (
 from reseen.records import SceneDetections, SearchQuery
 
 __all__ = [
+    "DEFAULT_CRITERION",
     "ClusteringScores",
     "DetectionScores",
     "ReidScores",
@@ -28,6 +30,7 @@ __all__ = [
     "cross_camera_share",
     "detection_scores",
     "feature_spread",
+    "label_free_criteria",
     "person_search_scores",
     "reid_scores",
     "reid_scores_from_blocks",

@@ -7,13 +7,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from reseen.errors import ReseenError
-from reseen.memory import cluster_means
-from reseen.metrics import cross_camera_share, feature_spread
-from reseen.records import PseudoLabels, cameras_of
+from reseen.metrics import DEFAULT_CRITERION, feature_spread, label_free_criteria
+from reseen.records import Labels, PseudoLabels, cameras_of
 from reseen.training.parallel import average_statistics, losses_of, same_everywhere, whole_batch
 from reseen.training.run import Batches, Images, Method, Run, known_cameras, learning_rate
 
@@ -29,7 +27,8 @@ class EpochStats:
     outliers: int  # who is alone
     cross_camera_share: float  # of the clusters; nan where cameras are not known
     feature_spread: float  # 1 = all over the sphere, 0 = collapsed
-    label_free: float  # criterion for choosing an epoch without test labels
+    label_free: float  # the criterion that chooses an epoch without test labels
+    criteria: dict[str, float]  # all of them by name (reseen.metrics.label_free); nan where not defined
     loss: dict[str, float] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -57,9 +56,9 @@ def train_epoch(run: Run, images: Images, method: Method) -> EpochStats:
     pseudo = method.assign(run, features, cameras_of(images))
     if config.cluster.enabled and pseudo.num_clusters < 2:
         raise ReseenError(_too_few_classes(run, pseudo))
-    run.labels = pseudo.labels
+    previous, run.labels = run.labels, pseudo.labels
     method.remember(run, features, pseudo)
-    stats = _describe(features, pseudo, images)
+    stats = _describe(features, pseudo, previous, images)
     clustered = time.perf_counter()
 
     stats.loss = _train(run, images, method, method.draw(run, pseudo, images))
@@ -108,43 +107,19 @@ def _train(run: Run, images: Images, method: Method, batches: Batches) -> dict[s
     return {name: value / len(batches) for name, value in zip(sums, means.tolist(), strict=True)}
 
 
-def _describe(features: Tensor, pseudo: PseudoLabels, images: Images) -> EpochStats:
-    """Clusters of two and more, images that are alone, and three signs of health."""
+def _describe(features: Tensor, pseudo: PseudoLabels, previous: Labels, images: Images) -> EpochStats:
+    """Clusters of two and more, images that are alone, signs of health, criteria. ``previous``: the last labels."""
     sizes = np.bincount(pseudo.labels[pseudo.labels >= 0], minlength=1)
-    cameras = known_cameras(images)
+    criteria = label_free_criteria(features, pseudo.labels, previous, known_cameras(images))
     return EpochStats(
         images=len(pseudo.labels),
         clusters=int((sizes > 1).sum()),
         outliers=pseudo.num_outliers + int((sizes == 1).sum()),
-        cross_camera_share=cross_camera_share(pseudo.labels, cameras)
-        if cameras is not None
-        else float("nan"),
+        cross_camera_share=criteria["cross_camera_share"],
         feature_spread=feature_spread(features),
-        label_free=label_free_score(features, pseudo) if pseudo.num_clusters else float("nan"),
+        label_free=criteria[DEFAULT_CRITERION],
+        criteria=criteria,
     )
-
-
-@torch.no_grad()
-def label_free_score(features: Tensor, pseudo: PseudoLabels) -> float:
-    """Choose an epoch without labels: how far clusters stand apart, times the share of clustered images.
-
-    The mean over clustered images of (similarity to the own centroid - to the nearest other centroid),
-    a simplified silhouette, times the share of images that share a cluster. In -1..1, larger is better.
-    """
-    together = pseudo.drop_singletons()
-    if together.num_clusters < 2:
-        return -1.0
-    labels = torch.from_numpy(together.labels)
-    centroids = F.normalize(cluster_means(features, labels, together.num_clusters), dim=1)
-    rows = torch.nonzero(labels >= 0).squeeze(1).to(features.device)
-    own = labels.to(features.device)[rows]
-    margins = []
-    for part, part_own in zip(torch.split(rows, 4096), torch.split(own, 4096), strict=True):
-        similarity = features[part] @ centroids.T
-        inside = similarity.gather(1, part_own[:, None]).squeeze(1)
-        nearest = similarity.scatter(1, part_own[:, None], float("-inf")).amax(1)
-        margins.append(inside - nearest)
-    return float(torch.cat(margins).mean()) * len(rows) / len(labels)
 
 
 def _too_few_classes(run: Run, pseudo: PseudoLabels) -> str:
