@@ -8,7 +8,7 @@ from scipy.io import savemat
 
 from reseen.data import examine
 from reseen.errors import ReseenError
-from scene_worlds import coco, cuhk_sysu, picture, prw
+from scene_worlds import coco, cuhk_sysu, picture, prw, structs
 
 
 def test_a_part_of_cuhk_sysu(tmp_path: Path) -> None:
@@ -82,6 +82,39 @@ def test_boxes_outside_are_counted_once_the_image_is_known(tmp_path: Path) -> No
     prw(tmp_path)
     savemat(tmp_path / "annotations/c1s1_000001.jpg.mat", {"box_new": np.array([[3, 500, 30, 10, 10]])})
     assert any("1 box outside of their image" in line for line in examine(tmp_path).skipped)
+
+
+@pytest.mark.parametrize(
+    "box", [(np.nan, 3, 5, 5), (10, 10, -5, 8), (10, 10, 5, -8), (10, 10, 0, 8)], ids=str
+)
+def test_boxes_that_are_no_number_inverted_or_without_an_area_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, box: tuple[float, ...]
+) -> None:
+    said = "skipped: {} without an area, or no numbers at all (first in {})"
+    prw(tmp_path / "prw")
+    rows = np.array([[1, 2, 3, 10, 20], [3, *box]])
+    savemat(tmp_path / "prw/annotations/c1s1_000001.jpg.mat", {"box_new": rows})
+    report = examine(tmp_path / "prw")
+    assert "  " + said.format("2 boxes", "c1s1_000001.jpg") in report.lines()  # one of a test frame
+    assert report.splits[0].line().startswith("train: 2 scenes, 2 persons")
+    cuhk_sysu(tmp_path / "cuhk")
+    places = structs([{"idlocate": np.array([box]), "ishard": 0}], ("idlocate", "ishard"))
+    images = [{"imname": f"s{n}.jpg", "nAppear": 1, "box": places} for n in range(1, 9)]
+    table = {"Img": structs(images, ("imname", "nAppear", "box"))}
+    savemat(tmp_path / "cuhk/annotation/Images.mat", table)
+    report = examine(tmp_path / "cuhk")
+    assert "  " + said.format("8 boxes", "s1.jpg") in report.lines()
+    assert any("no person to train on" in warning for warning in report.warnings)
+
+
+def test_a_scene_that_is_listed_and_not_there_is_named(tmp_path: Path) -> None:
+    path = coco(
+        tmp_path / "mine.json", {name: [{"bbox": [1, 2, 3, 4]}] for name in ("a.jpg", "b.jpg", "c.jpg")}
+    )
+    (tmp_path / "images/b.jpg").unlink()
+    report = examine(path)
+    assert report.skipped == ("mine.json: b.jpg does not exist",)
+    assert (report.splits[0].line(), report.healthy) == ("train: 2 scenes, 2 persons", False)
 
 
 def test_test_scenes_without_queries_are_a_warning(tmp_path: Path) -> None:
