@@ -397,3 +397,48 @@ def test_sources_are_a_path_a_named_path_or_the_street():
     assert parse_source("street").drawn
     assert parse_source("duke=/data/x").name == "duke"
     assert parse_source("/data/x").path == Path("/data/x")
+
+
+# --- figures ---
+
+
+def test_figure_6_shows_the_first_seed_under_both_models(tmp_path, monkeypatch):
+    from reseen.experiments.reproduce import command
+
+    asked = []
+    real = command.pictures
+
+    def watched(table, jobs, data, out, folder):
+        asked.append((list(jobs), [job.seed for job in jobs.values()], data.root.name))
+        return real(table, jobs, data, out, folder)
+
+    monkeypatch.setattr(command, "pictures", watched)
+    path = tiny_table("cacl-figure6", tmp_path, seeds=2, settings=("train.epochs=1",))
+    assert asked == [(["cacl-single", "cacl"], [1, 1], "crops-1")]
+    assert (path.parent / "report" / "tsne.png").stat().st_size > 10_000
+    assert "](report/tsne.png)" in path.read_text()
+
+
+def test_mean_ap_against_epochs_has_a_line_for_each_scale_of_the_data(tmp_path):
+    from reseen.experiments.reproduce.pictures import epochs_figure, test_curve
+
+    lines = [{"epoch": 1, "test": {"mean_ap": 0.1}}, {"epoch": 2}, {"epoch": 3, "test": {"mean_ap": 0.3}}]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert test_curve(tmp_path) == ([1, 3], [0.1, 0.3])
+    axes = epochs_figure({"half": test_curve(tmp_path), "all": ([1], [0.2])}).axes[0]
+    assert [line.get_label() for line in axes.get_lines()] == ["half", "all"]
+    assert axes.get_lines()[0].get_ydata().tolist() == [0.1, 0.3]
+
+
+def test_runtime_times_each_detector_and_keeps_the_papers_apart(monkeypatch):
+    from reseen.experiments.reproduce import runtime
+
+    monkeypatch.setattr(runtime, "HEIGHT", 64)
+    monkeypatch.setattr(runtime, "WIDTH", 96)
+    monkeypatch.setattr(runtime, "SIZE", (60, 90))
+    table = runtime.runtime_section(repeats=1).table
+    assert table is not None
+    ours = [row for row in table.rows if row[0].startswith("R-SiamNet")]
+    assert {row[0].split(", ")[1] for row in ours} == set(runtime.DETECTORS)
+    assert all(float(row[2].replace(",", "")) >= 0 and float(row[3].replace(",", "")) > 1 for row in ours)
+    assert all(row[2] == "–" and "(paper)" in row[0] for row in table.rows if row not in ours)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -12,6 +12,7 @@ from rich.table import Table as Rich
 
 from reseen.config.resolve import unknown
 from reseen.errors import ReseenError
+from reseen.experiments.page import Section
 from reseen.experiments.reproduce.measure import Job, measure
 from reseen.experiments.reproduce.pictures import pictures
 from reseen.experiments.reproduce.prepare import (
@@ -30,6 +31,29 @@ from reseen.experiments.reproduce.write import Block, main_cells, write_table
 from reseen.records import ReidData, SearchData
 
 Data = ReidData | SearchData
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What was asked for, as :func:`reproduce` describes it; ``out`` is its ``run``."""
+
+    name: str
+    table: Table
+    seeds: int
+    scale: Scale
+    out: Path
+    weights: str | None
+    settings: tuple[str, ...]
+    streets: Streets
+
+    def command(self, data: Sequence[str]) -> str:
+        """The words that ask for it again."""
+        words = ["reseen", "reproduce", self.name]
+        words += [word for given in data for word in ("--data", given)]
+        words += ["--seeds", str(self.seeds), "--scale", self.scale]
+        words += ["--weights", self.weights] if self.weights else []
+        words += [word for setting in self.settings for word in ("--set", setting)]
+        return shlex.join(words)
 
 
 def reproduce(
@@ -65,22 +89,20 @@ def reproduce(
     chosen = _chosen(table, name, rows)
     if seeds < 1:
         raise ReseenError(f"--seeds {seeds}: give 1 or more")
-    command = _command(name, data, seeds, scale, weights, settings)
+    plan = Plan(name, table, seeds, scale, run, weights, tuple(settings), streets or Streets())
     if table.figure == "runtime":
-        return write_table(name, table, [Block("this machine", {}, "", [runtime_section()])], run, command)
+        here = Block("this machine", {}, "", [runtime_section()])
+        return write_table(name, table, [here], run, plan.command(()))
     if not data:
         raise ReseenError(
             f"{name} needs --data: the paper's is {' and '.join(table.needs)}; `--data street` is the drawn one"
         )
-    blocks: list[Block] = []
-    failed: list[str] = []
+    blocks, failed = [], []
     for source in map(parse_source, data):
-        block, wrong = _block(
-            name, table, chosen, source, seeds, scale, run, weights, tuple(settings), streets or Streets()
-        )
+        block, wrong = _block(plan, source, chosen)
         blocks.append(block)
         failed += wrong
-    path = write_table(name, table, blocks, run, command)
+    path = write_table(name, table, blocks, run, plan.command(data))
     for block in blocks:
         if table.rows:
             Console().print(main_cells(table, block).to_rich())
@@ -98,25 +120,15 @@ def list_tables() -> None:
     Console().print(shown)
 
 
-def _block(
-    name: str,
-    table: Table,
-    chosen: Sequence[str],
-    source: Source,
-    seeds: int,
-    scale: Scale,
-    out: Path,
-    weights: str | None,
-    settings: tuple[str, ...],
-    streets: Streets,
-) -> tuple[Block, list[str]]:
+def _block(plan: Plan, source: Source, chosen: Sequence[str]) -> tuple[Block, list[str]]:
     """One data set's part of the table, and what failed."""
+    table, out = plan.table, plan.out
     jobs: dict[tuple[str, int], Job] = {}
     opened: Data | None = None
-    for seed in range(1, seeds + 1):
+    for seed in range(1, plan.seeds + 1):
         if opened is None or source.drawn:
-            opened = open_source(source, table.kind, out, seed, name, streets)
-        jobs |= dict(_jobs(table, opened, seed, scale, out, weights, settings, streets))
+            opened = open_source(source, table.kind, out, seed, plan.name, plan.streets)
+        jobs |= dict(plan_jobs(plan, opened, seed))
     assert opened is not None
     failed = work_through([job for (row, _), job in jobs.items() if row in chosen], out)
     results: dict[str, list[Result]] = {row: [] for row in table.rows}
@@ -125,30 +137,24 @@ def _block(
         if result is not None:
             results[row].append(result)
     first = {row: jobs[row, 1] for row in table.rows if results[row] and results[row][0].seed == 1}
-    ready = len(first) == len(table.rows)
-    drawn = pictures(table, first, opened, out, out / name) if table.figure and ready else []
-    return Block(opened.name, results, _note(table, opened, scale, weights, settings), drawn), failed
+    drawn: list[Section] = []
+    if table.figure and len(first) == len(table.rows):
+        shown = list(first.values())[-1].data if first else opened  # of the seed whose models are shown
+        drawn = pictures(table, first, shown, out, out / plan.name)
+    return Block(opened.name, results, _note(plan, opened), drawn), failed
 
 
-def _jobs(
-    table: Table,
-    data: Data,
-    seed: int,
-    scale: Scale,
-    out: Path,
-    weights: str | None,
-    settings: tuple[str, ...],
-    streets: Streets,
-) -> Iterator[tuple[tuple[str, int], Job]]:
-    digests: dict[float, tuple[Data, str]] = {}
-    for row_name, row in table.rows.items():
-        if row.share not in digests:
+def plan_jobs(plan: Plan, data: Data, seed: int) -> Iterator[tuple[tuple[str, int], Job]]:
+    """Every row of one seed, by (row, seed)."""
+    parts: dict[float, tuple[Data, str]] = {}
+    for name, row in plan.table.rows.items():
+        if row.share not in parts:
             part = part_of(data, row.share, seed)
-            digests[row.share] = (part, data_digest(part))
-        part, digest = digests[row.share]
-        config = configuration_of(row, table, data.name, scale, seed, settings)
-        start = weights_of(config, part, weights, scale, out, streets)
-        yield (row_name, seed), Job(row_name, row, seed, config, part, digest, start)
+            parts[row.share] = (part, data_digest(part))
+        part, digest = parts[row.share]
+        config = configuration_of(row, plan.table, data.name, plan.scale, seed, plan.settings)
+        start = weights_of(config, part, plan.weights, plan.scale, plan.out, plan.streets)
+        yield (name, seed), Job(name, row, seed, config, part, digest, start)
 
 
 def work_through(jobs: Sequence[Job], out: Path) -> list[str]:
@@ -197,30 +203,15 @@ def _chosen(table: Table, name: str, rows: Sequence[str]) -> Sequence[str]:
     return rows or tuple(table.rows)
 
 
-def _note(table: Table, data: Data, scale: Scale, weights: str | None, settings: tuple[str, ...]) -> str:
+def _note(plan: Plan, data: Data) -> str:
     """What a reader has to know before the figures."""
-    drawn = data.name == STREET
     count = f"{len(data.train):,} training {'scenes' if isinstance(data, SearchData) else 'images'}"
-    if table.rows:
-        row = replace(next(iter(table.rows.values())), settings=())
-        shared = (*settings_of(row, table, data.name, scale), *settings)
-    else:
-        shared = ()
-    begin = f"weights {Path(weights).name}" if weights else "the scale's own weights"
-    parts = [f"Scale {scale}: {count}, {begin}, scores of the last epoch in %, mean ± sd over seeds."]
-    if drawn:
+    begin = f"weights {Path(plan.weights).name}" if plan.weights else "the scale's own weights"
+    parts = [f"Scale {plan.scale}: {count}, {begin}, scores of the last epoch in %, mean ± sd over seeds."]
+    if data.name == STREET:
         parts.append("A street of its own is drawn for each seed.")
-    if shared:
-        parts.append(f"After each recipe: {' '.join(shared)}.")
+    if plan.table.rows:
+        row = replace(next(iter(plan.table.rows.values())), settings=())
+        shared = (*settings_of(row, plan.table, data.name, plan.scale), *plan.settings)
+        parts += [f"After each recipe: {' '.join(shared)}."] if shared else []
     return " ".join(parts)
-
-
-def _command(
-    name: str, data: Sequence[str], seeds: int, scale: Scale, weights: str | None, settings: Sequence[str]
-) -> str:
-    words = ["reseen", "reproduce", name]
-    words += [word for given in data for word in ("--data", given)]
-    words += ["--seeds", str(seeds), "--scale", scale]
-    words += ["--weights", weights] if weights else []
-    words += [word for setting in settings for word in ("--set", setting)]
-    return shlex.join(words)
