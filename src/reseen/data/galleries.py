@@ -72,6 +72,10 @@ class _Items(ItemsView[str, Any]):
         return ((names[row], boxes.get(row)) for row in self._mapping.rows.tolist())
 
 
+class NobodyToFindError(ReseenError):
+    """Queries, but nowhere an answer: such a data set can be trained on and not scored."""
+
+
 @dataclass(frozen=True)
 class Galleries:
     """``targets[i]`` is the gallery of probe ``probes[i]`` (int64 ``[Q]``, rows of ``SearchData.probes``)."""
@@ -99,9 +103,10 @@ def open_galleries(
 
     Returns:
         Probes whose gallery shows the target nowhere are left out, and so are images that are not among the
-        test scenes; ``skipped`` says how many.
+        test scenes, and targets that no detection could hit or any could; ``skipped`` says how many.
 
     Raises:
+        NobodyToFindError: no gallery shows its target.
         ReseenError: no queries, a size that is not there, cameras that nobody knows, or a damaged file.
     """
     if data.read_gallery is None or not data.probes:
@@ -117,6 +122,7 @@ def open_galleries(
     probes = {probe.row: number for number, probe in enumerate(data.probes)}
     found: dict[int, Targets] = {}
     missing = _Missing()
+    wrong: list[tuple[str, NDArray[np.float32]]] = []
     for row, (names, boxes) in enumerate(data.read_gallery(size or 0)):
         if row not in probes:
             continue
@@ -126,6 +132,8 @@ def open_galleries(
             rows = rows[cameras[rows] != cameras[probe.scene]]
         inside = set(rows.tolist())
         right = {numbers[name]: box for name, box in boxes.items() if numbers.get(name, -1) in inside}
+        for scene in [scene for scene, box in right.items() if not _shows_somebody(box, data.test[scene])]:
+            wrong.append((data.test_names[scene], right.pop(scene)))
         found[probes[row]] = Targets(data.test_names, numbers, rows, right)
         if progress is not None and (len(found) % 64 == 0 or len(found) == len(probes)):
             progress(len(found), len(probes))
@@ -136,11 +144,23 @@ def open_galleries(
         )
     kept = [number for number in sorted(found) if found[number].found]
     skipped = list(missing.lines())
+    if wrong:
+        name, box = wrong[0]
+        skipped.append(
+            f"{len(wrong):,} boxes of targets have no area or lie on no annotated person (first: {box.tolist()} in "
+            f"{shown(name)}): counted as absent"
+        )
     if len(kept) < len(probes):
         skipped.append(f"{len(probes) - len(kept):,} queries whose gallery shows the person nowhere")
     if not kept:
-        raise ReseenError(f"no gallery of {shown(data.name)} shows the person to find: {skipped[-1]}")
+        raise NobodyToFindError(f"no gallery of {shown(data.name)} shows the person to find: {skipped[-1]}")
     return Galleries(np.array(kept, dtype=np.int64), tuple(found[number] for number in kept), tuple(skipped))
+
+
+def _shows_somebody(box: NDArray[np.float32], scene: Scene) -> bool:
+    """Whether a target's box ``[4]`` overlaps a person of its scene; not so where it is inverted, empty or NaN."""
+    low, high = np.maximum(box[:2], scene.boxes[:, :2]), np.minimum(box[2:], scene.boxes[:, 2:])
+    return bool((box[2:] > box[:2]).all() and (high > low).all(axis=1).any())
 
 
 def probes_by_camera(scenes: tuple[Scene, ...], identities: tuple[Labels, ...]) -> tuple[Probe, ...]:

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from reseen.data import scan_images, scan_scenes
+from reseen.data import open_galleries, scan_images, scan_scenes
+from reseen.data.galleries import NobodyToFindError
 from reseen.experiments.progress import Progress
 from reseen.records import Crop, LabelledCrops, Labels, ReidData, SearchData
 from reseen.training import ALONE, Ranks
@@ -55,7 +56,11 @@ def usable(images: ReidData, *, max_bad_share: float, progress: Progress, ranks:
 
 
 def usable_scenes(data: SearchData, *, max_bad_share: float, progress: Progress) -> SearchData:
-    """``data`` without scenes that cannot be read and boxes outside of them; says what was left out."""
+    """``data`` without scenes that cannot be read and boxes outside of them; says what was left out.
+
+    Where no gallery shows whom it is searched for, the queries go too: an epoch that cannot be scored would never be
+    saved.
+    """
     checked, problems = scan_scenes(
         data, max_bad_share=max_bad_share, progress=progress.counter("check scenes")
     )
@@ -64,4 +69,10 @@ def usable_scenes(data: SearchData, *, max_bad_share: float, progress: Progress)
         progress.say(f"skipped: {line}")
     if len(skipped) > NAMED:
         progress.say(f"skipped: {len(skipped) - NAMED} more (reseen doctor names them all)")
+    try:
+        if checked.test and checked.probes:
+            open_galleries(checked)
+    except NobodyToFindError as error:
+        progress.say(f"{error}; nothing can be scored")
+        return replace(checked, probes=())
     return checked

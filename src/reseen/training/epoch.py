@@ -123,6 +123,9 @@ def _describe(features: Tensor, pseudo: PseudoLabels, previous: Labels, images: 
 
 
 def _too_few_classes(run: Run, pseudo: PseudoLabels) -> str:
+    begin = f"epoch {run.epoch + 1}: {pseudo.num_clusters} classes are left"
+    if run.config.method == "r-siamnet":  # FINCH has no knob
+        return f"{begin}, everybody is one person: begin with better weights (--weights), or give more scenes"
     cluster = run.config.cluster
     alone = pseudo.num_outliers / max(len(pseudo.labels), 1)
     knob = (
@@ -133,7 +136,7 @@ def _too_few_classes(run: Run, pseudo: PseudoLabels) -> str:
         else f"lower cluster.eps (now {cluster.eps}), or start from better weights (--weights)"
     )
     return (
-        f"epoch {run.epoch + 1}: {pseudo.num_clusters} classes are left ({alone:.0%} of the images in none), "
+        f"{begin} ({alone:.0%} of the images in none), "
         f"there is nothing to contrast: {knob}, in a new --run; what was saved is kept"
     )
 
