@@ -206,8 +206,12 @@ def _chosen(table: Table, name: str, rows: Sequence[str]) -> Sequence[str]:
 def _note(plan: Plan, data: Data) -> str:
     """What a reader has to know before the figures."""
     count = f"{len(data.train):,} training {'scenes' if isinstance(data, SearchData) else 'images'}"
-    begin = f"weights {Path(plan.weights).name}" if plan.weights else "the scale's own weights"
-    parts = [f"Scale {plan.scale}: {count}, {begin}, scores of the last epoch in %, mean ± sd over seeds."]
+    begin = f"begins with {Path(plan.weights or 'imagenet').name}"
+    if plan.scale == "small" and isinstance(data, SearchData):
+        begin = f"random weights (the second network of two-step {begin})"
+    elif plan.scale == "small" and data.name == STREET and plan.weights is None:
+        begin = "begins with a warm-up"
+    parts = [f"Scale {plan.scale}: {count}, {begin}; scores of the last epoch in %, mean ± sd over seeds."]
     if data.name == STREET:
         parts.append("A street of its own is drawn for each seed.")
     if plan.table.rows:
