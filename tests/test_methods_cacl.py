@@ -8,6 +8,7 @@ import torch
 
 from reseen.data import TrainBatch
 from reseen.methods import get_method
+from reseen.records import PseudoLabels
 from reseen.training import new_run
 from worlds import people, tiny
 
@@ -128,3 +129,28 @@ def test_centroids_stand_still_within_an_epoch_when_asked_to(tmp_path):
         x = torch.nn.functional.normalize(torch.randn(1, run.networks.first.dim), dim=1)
         method.update(run, torch.tensor([0]), torch.zeros(1), {"first": x, "second": x})
         assert torch.equal(memory_centroids(run, "first"), before) != moves
+
+
+def test_a_memory_of_clusters_starts_from_unit_means_and_each_query_moves_its_own(tmp_path):
+    crops, _ = people(tmp_path)
+    method = get_method("cacl")
+    config = tiny("cacl", "loss.centroid_update=momentum")
+    run = new_run(config, method, weights="none", say=lambda line: None)
+    method.start(run, crops)
+    run.labels = np.arange(len(crops)) // 4
+    method.remember(run, run.memory["first"], PseudoLabels.of(run.labels))
+    expected = {}
+    for name in ("first", "second"):
+        rows = run.memory[name].numpy()
+        means = np.stack([rows[run.labels == k].mean(axis=0) for k in range(run.labels.max() + 1)])
+        expected[name] = means / np.linalg.norm(means, axis=1, keepdims=True)
+        np.testing.assert_allclose(run.memory[f"{name}_centroids"].numpy(), expected[name], atol=1e-6)
+    x = torch.nn.functional.normalize(torch.randn(3, run.networks.first.dim), dim=1)
+    labels = torch.tensor([1, 0, 1])  # cluster 1 is asked for twice, one after the other
+    method.update(run, torch.tensor([5, 0, 6]), labels, {"first": x, "second": x})
+    for name, centres in expected.items():
+        for feature, label in zip(x.numpy(), labels.tolist(), strict=True):
+            moved = 0.2 * centres[label] + 0.8 * feature
+            centres[label] = moved / np.linalg.norm(moved)
+        np.testing.assert_allclose(run.memory[f"{name}_centroids"].numpy(), centres, atol=1e-6)
+        assert not torch.equal(run.memory[name][5], run.memory[f"{name}_centroids"][1])  # two memories

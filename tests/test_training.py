@@ -346,6 +346,7 @@ OPTIONS = [
     "loss.symmetric=true",
     "loss.momentum=0.5",
     "loss.centroid_update=epoch",
+    "loss.centroid_update=momentum",
     "loss.second_memory_init=colour",
     "train.iterations=3",
     "train.batch_size=12",

@@ -108,7 +108,7 @@ class LossConfig:
     symmetric: bool = False  # CSCL, Eq. (14) and (15)
     branches: Literal["both", "second"] = "both"  # second: Table 3, w/o L_I and L_C
     momentum: float = 0.2  # alpha, the weight of the OLD value, Eq. (11) and (12)
-    centroid_update: Literal["step", "epoch"] = "step"
+    centroid_update: Literal["step", "epoch", "momentum"] = "step"  # momentum: a memory of clusters
     second_memory_init: Literal["second_view", "colour"] = "second_view"  # colour: the release
 
     def __post_init__(self) -> None:

@@ -22,7 +22,7 @@ from reseen.methods.common import (
     embed_clean,
     freeze_centroids,
     memory_centroids,
-    update_rows,
+    update_memory,
 )
 from reseen.methods.labelling import pseudo_labels
 from reseen.models import Encoder, build_predictor
@@ -140,7 +140,7 @@ def _second_alone(run: Run, batch: TrainBatch, labels: Tensor) -> tuple[dict[str
 def update(run: Run, rows: Tensor, labels: Tensor, keys: dict[str, Tensor]) -> None:
     """Eq. (11) and (12)."""
     for name in _memories(run):
-        update_rows(run, name, rows, keys[name])
+        update_memory(run, name, rows, labels, keys[name])
 
 
 def _memories(run: Run) -> list[str]:

@@ -7,6 +7,7 @@ from typing import cast
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from reseen.config import Config
@@ -82,16 +83,22 @@ def embed_augmented(run: Run, encoder: Encoder, crops: tuple[Crop, ...], view: s
 
 
 def memory_centroids(run: Run, name: str) -> Tensor:
-    """Cluster means of an instance memory ``[K, D]``, Eq. (4) and (8): now, or as they stood at the epoch's start."""
-    if run.config.loss.centroid_update == "epoch":
-        return run.memory[f"{name}_centroids"]
-    return _means(run, name)
+    """Centres ``[K, D]``, Eq. (4) and (8): means of the instance memory now, or as they stood at the epoch's start, or
+    moved since then by each query."""
+    if run.config.loss.centroid_update == "step":
+        return _means(run, name)
+    return run.memory[f"{name}_centroids"]
 
 
 def freeze_centroids(run: Run, name: str) -> None:
-    """Centres once per epoch (CACL, Algorithm 1, line 6); nothing to do when they follow every step."""
-    if run.config.loss.centroid_update == "epoch":
-        run.memory[f"{name}_centroids"] = _means(run, name)
+    """Centres once per epoch (CACL, Algorithm 1, line 6); nothing to do when they follow every step.
+
+    A cluster-level memory (``momentum``) starts from them as unit vectors, as Cluster Contrast's does.
+    """
+    kind = run.config.loss.centroid_update
+    if kind != "step":
+        means = _means(run, name)
+        run.memory[f"{name}_centroids"] = F.normalize(means, dim=1) if kind == "momentum" else means
 
 
 def _means(run: Run, name: str) -> Tensor:
@@ -104,6 +111,9 @@ def contrast(run: Run, features: Tensor, centroids: Tensor, labels: Tensor) -> T
     return cluster_loss(features, centroids, labels, temperature=c.temperature, focal_gamma=c.focal_gamma)
 
 
-def update_rows(run: Run, name: str, rows: Tensor, features: Tensor) -> None:
-    """Eq. (11) and (12) on one memory, in batch order."""
-    momentum_update(run.memory[name], rows, features.detach().float(), momentum=run.config.loss.momentum)
+def update_memory(run: Run, name: str, rows: Tensor, labels: Tensor, features: Tensor) -> None:
+    """Eq. (11) and (12) on one memory, in batch order; each query also moves its centre where that is a memory."""
+    c, moved = run.config.loss, features.detach().float()
+    momentum_update(run.memory[name], rows, moved, momentum=c.momentum)
+    if c.centroid_update == "momentum":
+        momentum_update(run.memory[f"{name}_centroids"], labels, moved, momentum=c.momentum)

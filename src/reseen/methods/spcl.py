@@ -21,7 +21,7 @@ from reseen.methods.common import (
     freeze_centroids,
     memory_centroids,
     only_encoder,
-    update_rows,
+    update_memory,
 )
 from reseen.methods.labelling import settle_outliers, standardise_per_camera
 from reseen.records import Crop, Labels, PseudoLabels
@@ -82,7 +82,7 @@ def losses(run: Run, batch: TrainBatch, labels: Tensor) -> tuple[dict[str, Tenso
 
 
 def update(run: Run, rows: Tensor, labels: Tensor, keys: dict[str, Tensor]) -> None:
-    update_rows(run, "first", rows, keys["first"])
+    update_memory(run, "first", rows, labels, keys["first"])
 
 
 METHOD = Method(
