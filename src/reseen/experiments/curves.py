@@ -82,7 +82,11 @@ def _draw_lines(axes: Axes, metrics: Sequence[Epoch], lines: Iterable[Line]) -> 
         colour, dash = COLOURS[drawn % len(COLOURS)], DASHES[drawn % len(DASHES)]
         axes.plot(epochs, values, color=colour, linestyle=dash, marker=marker, markersize=3.5, label=label)
         lowest, drawn = min(lowest, float(values.min())), drawn + 1
-    if drawn > 1:
+    if drawn > 4:  # with a detector's terms no corner is free: room above the lines
+        low, high = axes.get_ylim()
+        axes.set_ylim(low, high + 0.45 * (high - low))
+        axes.legend(loc="upper right", ncols=3, columnspacing=1.2)
+    elif drawn > 1:
         axes.legend(loc="best", ncols=1 if drawn < 3 else 2, columnspacing=1.2)
     return lowest
 
