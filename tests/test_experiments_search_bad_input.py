@@ -215,3 +215,31 @@ def test_a_target_that_no_detection_can_hit_is_left_out_and_said(
     found = open_galleries(data, 50)
     assert found.targets[1]["s7.jpg"] is None
     assert any("target" in line for line in found.skipped)
+
+
+# --- several sets, or a part of one, from the command line ---
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_several_sets_and_a_share_of_them_are_trained_on(tmp_path: Path) -> None:
+    first, second = tmp_path / "first" / "train.json", tmp_path / "second" / "train.json"
+    coco(first, {"a.jpg": TWO, "b.jpg": TWO})
+    coco(second, {"c.jpg": TWO, "d.jpg": TWO, "e.jpg": TWO})
+
+    def persons(name: str, *more: object) -> int:
+        torch.set_num_threads(1)
+        run = tmp_path / name
+        code, _, err = call("train", "r-siamnet", *words(first.parent, run), *more)
+        assert (code, err) == (0, ""), err
+        return int(json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])["images"])
+
+    assert persons("one") == 4
+    assert persons("both", "--also", second.parent) == 10
+    assert persons("part", "--also", second.parent, "--share", "0.4") == 4  # two scenes of five
+    for name, more, said in (
+        ("r-siamnet", ("--also", first.parent), "in two of the sets"),
+        ("r-siamnet", ("--share", "0"), "a share above 0 and up to 1"),
+        ("cacl", ("--also", second.parent), "are for scenes"),
+    ):
+        line = refused("train", name, "--data", first.parent, "--run", tmp_path / "run", *more)
+        assert said in line

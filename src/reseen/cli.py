@@ -149,6 +149,9 @@ def _train(commands: Any) -> None:
         help="cacl, cscl, spcl, cluster-contrast (crops); r-siamnet, two-step (scenes)",
     )
     _data_options(parser)
+    more = "scenes: one more data set to train on; --data is tested on; repeatable"
+    parser.add_argument("--also", type=Path, action="append", default=[], metavar="PATH", help=more)
+    parser.add_argument("--share", type=float, default=1.0, help="scenes: train on this share (default: all)")
     parser.add_argument("--run", type=Path, metavar="DIR", help="run folder (default: runs/RECIPE-DATA)")
     parser.add_argument(
         "--resume", action="store_true", help="continue the run folder's last checkpoint, if any"

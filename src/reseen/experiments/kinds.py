@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
-from reseen.data import open_data, open_search_data
+from reseen.data import fraction, join, open_data, open_search_data
 from reseen.data.paths import shown
 from reseen.data.scenes import search_layout
 from reseen.errors import ReseenError
@@ -53,14 +54,20 @@ def open_crops(data: Path, wanted_by: str, *, camera_pattern: str | None = None)
     )
 
 
-def open_scenes(data: Path, wanted_by: str) -> SearchData:
-    """:func:`reseen.data.open_search_data`; where there are no scenes, the error names who wanted them."""
+def open_scenes(data: Path, wanted_by: str, *, also: Sequence[Path] = (), share: float = 1.0) -> SearchData:
+    """:func:`reseen.data.open_search_data`; where there are no scenes, the error names who wanted them.
+
+    Args:
+        also: further sets for training (:func:`reseen.data.join`).
+        share: of all training scenes (:func:`reseen.data.fraction`, seed 0).
+    """
     if os.path.exists(os.path.expanduser(data)) and not _holds_scenes(data):
         raise ReseenError(
             f"{wanted_by} searches in scenes and {shown(data)} holds none with person boxes: give the folder of "
             "CUHK-SYSU or PRW or a COCO .json (docs/data.md), or take a method for crops"
         )
-    return open_search_data(data)
+    scenes = join([open_search_data(data), *(open_scenes(path, wanted_by) for path in also)])
+    return scenes if share == 1 else fraction(scenes, share, seed=0)
 
 
 def _holds_scenes(data: Path) -> bool:

@@ -13,7 +13,6 @@ from reseen.errors import ReseenError
 from reseen.evaluation import Keep
 from reseen.evaluation.search import evaluate_searcher
 from reseen.experiments.configure import configuration, stored_weights
-from reseen.experiments.kinds import open_scenes
 from reseen.experiments.progress import Progress
 from reseen.experiments.run_files import keep_per_query
 from reseen.experiments.run_report import report
@@ -26,7 +25,7 @@ from reseen.training import ALONE, Method, Ranks, Run, fit, join
 
 def train_search(
     method: str,
-    data: Path,
+    scenes: SearchData,
     run: Path | None,
     resume: bool,
     weights: str | None,
@@ -34,9 +33,8 @@ def train_search(
     config: Path | None,
     settings: list[str],
 ) -> Path:
-    """Train on the scenes of ``data``, score where it has a test part, write the report. Returns the run folder."""
+    """Train on scenes, score where they have a test part, write the report. Returns the run folder."""
     with join() as ranks:
-        scenes = open_scenes(data, method)
         folder = run or Path("runs") / f"{Path(recipe or method).stem}-{scenes.name.lower()}"
         resolved = configuration(method, folder, resume, recipe, config, settings)
         with Progress(quiet=not ranks.first) as progress:

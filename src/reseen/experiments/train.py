@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from reseen.errors import ReseenError
 from reseen.experiments.configure import SCENES, TWO_STEP, configuration, known_method, stored_weights
-from reseen.experiments.kinds import open_crops
+from reseen.experiments.kinds import open_crops, open_scenes
 from reseen.experiments.progress import Progress
 from reseen.experiments.run_report import report
 from reseen.experiments.search import train_search
@@ -21,6 +22,8 @@ def train(
     *,
     data: Path,
     camera_pattern: str | None = None,
+    also: Sequence[Path] = (),
+    share: float = 1.0,
     run: Path | None = None,
     resume: bool = False,
     weights: str | None = None,
@@ -28,13 +31,21 @@ def train(
     config: Path | None = None,
     settings: list[str] | None = None,
 ) -> Path:
-    """Train, evaluate where the data has a test split, and write the report. Returns the run folder."""
+    """Train, evaluate where the data has a test split, and write the report. Returns the run folder.
+
+    Args:
+        also: scenes: further data sets to train on; the test part is that of ``data``.
+        share: scenes: of the training scenes of all of them, a random part that is the same each time.
+    """
     known_method(method)
     if method in (*SCENES, TWO_STEP):
         if camera_pattern is not None:
             raise ReseenError("--camera-pattern is for folders of crops; scenes say their camera themselves")
-        given = (data, run, resume, weights, recipe, config, settings or [])
+        scenes = open_scenes(data, method, also=also, share=share)
+        given = (scenes, run, resume, weights, recipe, config, settings or [])
         return train_two_step(*given) if method == TWO_STEP else train_search(method, *given)
+    if also or share != 1:
+        raise ReseenError(f"--also and --share are for scenes: {method} trains on one set of crops, --data")
     with join() as ranks:
         images = open_crops(data, method, camera_pattern=camera_pattern)
         folder = run or Path("runs") / f"{Path(recipe or method).stem}-{images.name.lower()}"

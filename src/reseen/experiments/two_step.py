@@ -19,7 +19,6 @@ from reseen.evaluation import Keep
 from reseen.evaluation.search import search_record
 from reseen.experiments.canvas import write_atomically
 from reseen.experiments.configure import TWO_STEP, stored_weights
-from reseen.experiments.kinds import open_scenes
 from reseen.experiments.progress import Progress
 from reseen.experiments.run_files import keep_per_query
 from reseen.experiments.run_report import report
@@ -45,7 +44,7 @@ METRICS, ENVIRONMENT = "metrics.jsonl", "environment.json"
 
 
 def train_two_step(
-    data: Path,
+    scenes: SearchData,
     run: Path | None,
     resume: bool,
     weights: str | None,
@@ -61,7 +60,6 @@ def train_two_step(
         ReseenError: ``run`` holds a run and it is not to be resumed, or see :func:`two_step_run`.
     """
     with join() as ranks:
-        scenes = open_scenes(data, TWO_STEP)
         folder = run or Path("runs") / f"{TWO_STEP}-{scenes.name.lower()}"
         both = two_step_configuration(folder, resume, recipe, config, settings)
         taken = ranks.from_first(lambda: np.array([not resume and (folder / "config.yaml").exists()]))[0]
