@@ -163,8 +163,8 @@ def chosen_epochs(history: Sequence[Mapping[str, Any]]) -> dict[str, int]:
     """The epoch that each way of choosing takes: ``last``, ``label-free`` and, with a test set, ``best-on-test``.
 
     ``best-on-test`` has the highest test mAP, as the papers report it: a choice that needs test labels.
-    ``label-free`` is the network whose features clustered best: the one before the epoch that has the highest
-    criterion (0 = untrained; the last network is no candidate, nothing clusters it). Ties go to the later epoch;
+    ``label-free`` is the network whose features gave the highest criterion (clusters that changed least): the one
+    before the epoch that recorded it, so the last network is no candidate. Ties go to the later epoch;
     a name is absent where its value was never measured.
     """
     chosen = {"last": max(int(record["epoch"]) for record in history)} if history else {}
