@@ -195,7 +195,16 @@ def test_claims_say_what_holds_what_does_not_and_what_is_noise():
     assert [f.verdict for f in found] == ["yes", "no, the reverse", "inside the noise"]
     assert found[0].in_words() == "L_I helps: yes, +10.0 ± 0.0 (3 seeds)"
     assert [f.paper for f in found] == [0.5, 4.3, 7.5]
-    assert "one seed" in findings(table, {k: v[:1] for k, v in results.items()}, MARKET)[0].in_words()
+    alone = findings(table, {k: v[:1] for k, v in results.items()}, MARKET)
+    assert "one seed" in alone[0].in_words()
+    assert [f.verdict for f in alone[:2]] == ["for this seed", "the reverse, for this seed"]
+    uneven = results | {
+        "cacl-no-instance": [
+            result("cacl-no-instance", seed, ap - shift)
+            for seed, (ap, shift) in enumerate(zip(base, (0.01, 0.02, 0.2), strict=True), start=1)
+        ]
+    }  # every seed agrees, but by how much they do not
+    assert findings(table, uneven, MARKET)[0].verdict == "likely"
 
 
 def test_a_table_keeps_the_papers_figures_in_their_own_column():

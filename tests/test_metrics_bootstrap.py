@@ -62,6 +62,14 @@ def test_seeds_that_disagree_are_noise_and_one_seed_has_no_spread():
     assert paired_difference([up, up, down], [down, down, up]).sign == 0
     assert paired_difference([down], [up]).sign == -1
     assert np.isnan(paired_difference([up], [down]).spread)
+    assert np.isnan(paired_difference([up], [down]).p_value)
+    assert paired_difference([up, up], [down, down]).p_value == 0
+    draw = np.random.default_rng(1)
+    noisy = paired_difference([draw.uniform(0, 1, 9) for _ in range(3)], [np.zeros(9)] * 3)
+    t = np.mean(noisy.by_seed) / (np.std(noisy.by_seed, ddof=1) / np.sqrt(3))
+    assert noisy.p_value == pytest.approx(
+        1 - t / np.sqrt(2 + t * t)
+    )  # Student's t with 2 degrees of freedom, closed form
 
 
 def test_queries_without_a_match_are_left_out_and_others_are_refused():

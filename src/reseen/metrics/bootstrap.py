@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.stats import ttest_1samp
 
 from reseen.errors import ReseenError
 from reseen.metrics.arrays import to_floats
@@ -26,6 +27,16 @@ class PairedDifference:
     def spread(self) -> float:
         """Standard deviation over seeds (n - 1); nan for one seed, which says nothing about other ones."""
         return float(np.std(self.by_seed, ddof=1)) if len(self.by_seed) > 1 else float("nan")
+
+    @property
+    def p_value(self) -> float:
+        """Two-sided t-test that the mean over seeds is 0; nan for one seed. Few seeds make the bootstrap's interval too
+        narrow (three can be drawn in ten ways only), and this does not spare them."""
+        if len(self.by_seed) < 2:
+            return float("nan")
+        if len(set(self.by_seed)) == 1:
+            return 0.0 if self.mean else 1.0
+        return float(ttest_1samp(self.by_seed, 0.0).pvalue)
 
     @property
     def sign(self) -> int:

@@ -12,6 +12,7 @@ from reseen.experiments.reproduce.results import Result
 from reseen.experiments.reproduce.tables import Claim, Table
 from reseen.metrics.bootstrap import PairedDifference, paired_difference
 
+SURE = 0.05  # p of the t-test over seeds
 Results = Mapping[str, Sequence[Result]]  # by row, each in the order of the seeds
 
 
@@ -39,7 +40,18 @@ class Finding:
 
     @property
     def verdict(self) -> str:
-        return {1: "yes", -1: "no, the reverse", 0: "inside the noise"}[self.difference.sign]
+        """``yes`` and ``no, the reverse`` also need the t-test over seeds (p < .05); one seed never gives them."""
+        sign = self.difference.sign
+        if sign == 0:
+            return "inside the noise"
+        if len(self.difference.by_seed) == 1:
+            return "for this seed" if sign > 0 else "the reverse, for this seed"
+        sure = self.difference.p_value < SURE
+        return (
+            ("yes" if sure else "likely")
+            if sign > 0
+            else ("no, the reverse" if sure else "likely the reverse")
+        )
 
     def in_words(self) -> str:
         """``refinement helps: yes, +2.1 ± 0.6 (3 seeds)``."""
