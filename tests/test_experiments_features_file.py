@@ -94,3 +94,35 @@ def test_files_and_options_that_cannot_be_used(street, arrays, tmp_path, capsys)
         assert cli.main(["evaluate", *words]) == 2
         assert expected in (error := capsys.readouterr().err)
         assert error.count("\n") == 1
+
+
+def test_images_of_the_same_name_are_told_apart_by_their_folders(tmp_path):
+    """Person by person folders: every one has an a.jpg."""
+    (tmp_path / "m.csv").write_text(
+        "path,camera,identity,split\n"
+        + "".join(
+            f"{split}/{person}/a.jpg,{1 + (split == 'gallery')},{person},{split}\n"
+            for split in ("query", "gallery")
+            for person in (1, 2, 3)
+        )
+        + "train/1/a.jpg,1,9,train\n"
+    )
+    for split in ("query", "gallery"):
+        for person in (1, 2, 3):
+            (tmp_path / split / str(person)).mkdir(parents=True)
+    given = {
+        "query": np.eye(3),
+        "gallery": np.eye(3)[::-1],
+        "query_names": [f"/x/query/{n}/a.jpg" for n in (1, 2, 3)],
+        "gallery_names": [f"/x/gallery/{n}/a.jpg" for n in (3, 2, 1)],
+    }
+    from PIL import Image
+
+    for path in ("train/1/a.jpg", *(f"{s}/{n}/a.jpg" for s in ("query", "gallery") for n in (1, 2, 3))):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (16, 32)).save(tmp_path / path)
+    np.savez(tmp_path / "f.npz", **given)
+    assert evaluate_file(tmp_path / "f.npz", data=tmp_path / "m.csv").mean_ap == 1
+    np.savez(tmp_path / "f.npz", **(given | {"gallery_names": ["a.jpg"] * 3}))
+    with pytest.raises(ReseenError, match="two rows of gallery"):
+        evaluate_file(tmp_path / "f.npz", data=tmp_path / "m.csv")

@@ -21,9 +21,9 @@ from reseen.experiments.reproduce import reproduce
 from reseen.experiments.reproduce.compare import Finding, findings, papers_data, spread
 from reseen.experiments.reproduce.prepare import Streets, parse_source
 from reseen.experiments.reproduce.results import (
+    Digests,
     Result,
     claimed,
-    data_digest,
     read_result,
     row_fingerprint,
     write_result,
@@ -108,11 +108,12 @@ def test_figures_of_the_papers_are_those_that_recipes_cite():
 def test_a_changed_option_changes_the_fingerprint_and_where_it_runs_does_not():
     config = tiny()
     scored: dict[str, object] = {"branch": None}
-    base = row_fingerprint(config, "data", "weights", scored=scored)
+    data = Digests("train", "test")
+    base = row_fingerprint(config, data, "weights", scored=scored)
     moved = tiny("cacl", "data.workers=3", "train.device=cuda")
-    assert row_fingerprint(moved, "data", "weights", scored=scored) == base
+    assert row_fingerprint(moved, data, "weights", scored=scored) == base
     others = [
-        row_fingerprint(tiny("cacl", word), "data", "weights", scored=scored)
+        row_fingerprint(tiny("cacl", word), data, "weights", scored=scored)
         for word in (
             "cluster.eps=0.5",
             "seed=2",
@@ -122,9 +123,10 @@ def test_a_changed_option_changes_the_fingerprint_and_where_it_runs_does_not():
         )
     ]
     others += [
-        row_fingerprint(config, "other", "weights", scored=scored),
-        row_fingerprint(config, "data", "other", scored=scored),
-        row_fingerprint(config, "data", "weights", scored={"branch": "second"}),
+        row_fingerprint(config, Digests("other", "test"), "weights", scored=scored),
+        row_fingerprint(config, Digests("train", "other"), "weights", scored=scored),
+        row_fingerprint(config, data, "other", scored=scored),
+        row_fingerprint(config, data, "weights", scored={"branch": "second"}),
     ]
     assert len({base, *others}) == len(others) + 1
 
@@ -133,12 +135,27 @@ def test_the_data_digest_sees_identities_and_files(market_folder):
     from reseen.data import open_data
 
     data = open_data(market_folder)
-    before = data_digest(data)
-    assert data_digest(open_data(market_folder)) == before
+    before = Digests.of(data)
+    assert Digests.of(open_data(market_folder)) == before
     assert data.query is not None
     renamed = replace(data, query=replace(data.query, identities=data.query.identities + 1))
-    assert data_digest(renamed) != before
-    assert data_digest(replace(data, train=data.train[:-1], train_identities=None)) != before
+    assert (Digests.of(renamed).train, Digests.of(renamed).test != before.test) == (before.train, True)
+    fewer = Digests.of(replace(data, train=data.train[:-1], train_identities=None))
+    assert (fewer.test, fewer.train != before.train) == (before.test, True)
+
+
+def test_the_digest_of_scenes_sees_the_right_answers(tmp_path):
+    from reseen.data import draw_search_street
+    from reseen.data.galleries import galleries_by_identity
+
+    sizes = {"train_scenes": 4, "test_scenes": 6, "train_identities": 6, "test_identities": 6}
+    data = draw_search_street(tmp_path / "street", seed=1, cameras=2, persons=(2, 4), **sizes)
+    before = Digests.of(data)
+    assert data.test_identities is not None
+    swapped = tuple(labels[::-1].copy() for labels in data.test_identities)  # the same boxes, other persons
+    answers = galleries_by_identity(data.test, data.test_names, swapped, data.probes)
+    changed = Digests.of(replace(data, read_gallery=answers))
+    assert (changed.train, changed.test != before.test) == (before.train, True)
 
 
 @pytest.fixture
@@ -154,7 +171,7 @@ def market_folder(tmp_path):
 
 def result(row: str, seed: int, ap, *, source: str = "s", **scores) -> Result:
     record = {"mean_ap": float(np.nanmean(ap)), "rank1": 0.5, "rank5": 0.6, "rank10": 0.7, **scores}
-    about = {"cameras": "sampler", "source": source, "fingerprint": f"{row}{seed}"}
+    about = {"cameras": "sampler", "source": source, "fingerprint": f"{row}{seed}", "test_digest": "test"}
     return Result(row, seed, MARKET, {"last": {"epoch": 3, **record}}, about, np.asarray(ap, dtype=float))
 
 
@@ -166,7 +183,12 @@ def test_a_result_comes_back_as_it_was_written(tmp_path):
     assert back is not None
     assert (back.row, back.seed, back.scores, back.about) == (one.row, one.seed, one.scores, one.about)
     np.testing.assert_array_equal(back.average_precision, one.average_precision)
-    (tmp_path / "row.json").write_text('{"row": "cacl"')
+    for damage in ('{"row": "cacl"', "[]", '{"row": "cacl", "seed": 1, "data": "x", "scores": {"last": {}}}'):
+        (tmp_path / "row.json").write_text(damage)
+        with pytest.raises(ReseenError, match="delete it"):
+            read_result(tmp_path / "row.json")
+    write_result(tmp_path / "row.json", one)
+    (tmp_path / "row.npy").write_bytes(b"")
     with pytest.raises(ReseenError, match="delete it"):
         read_result(tmp_path / "row.json")
 
@@ -210,7 +232,7 @@ def test_claims_say_what_holds_what_does_not_and_what_is_noise():
 def test_a_table_keeps_the_papers_figures_in_their_own_column():
     table = TABLES["cacl-table3"]
     results = {"cacl": [result("cacl", 1, [0.2, 0.4]), result("cacl", 2, [0.3, 0.5])]}
-    cells = main_cells(table, Block(MARKET, results, "a note"))
+    cells = main_cells(table, Block("my Market", MARKET, results, "a note"))
     assert cells.columns[-4:] == tuple(
         f"paper, {MARKET}: {c}" for c in ("mAP", "rank-1", "rank-5", "rank-10")
     )
@@ -222,8 +244,8 @@ def test_a_table_keeps_the_papers_figures_in_their_own_column():
     assert rows["w/o cluster refine"][-4:-2] == ("73.4", "88.5")
     assert list(rows) == [row.label for row in table.rows.values()]  # the paper's order
     assert markdown(cells).count("\n") == len(table.rows) + 1
-    lines = as_csv(table, [Block(MARKET, results, "")]).splitlines()
-    assert lines[1].startswith(f"{MARKET},cacl,1,last,3,0.3")
+    lines = as_csv(table, [Block("my Market", MARKET, results, "")]).splitlines()
+    assert lines[1].startswith("my Market,cacl,1,last,3,0.3")
     assert papers_data(TABLES["r-siamnet-table8"], PRW) == PRW
     assert papers_data(TABLES["r-siamnet-table8"], "composite") == CUHK
     assert spread([], "mean_ap").in_percent() == "–"
@@ -262,7 +284,7 @@ def test_rows_that_differ_in_scoring_share_a_training(table5):
     assert rows["cacl"]["scores"]["last"] != rows["cacl-second-branch"]["scores"]["last"]
     assert {"best-on-test", "last"} <= set(rows["cacl"]["scores"])
     assert rows["cacl"]["cameras"] == "sampler"
-    assert len(rows["cacl"]["source"]) == len(rows["cacl"]["data_digest"]) == 64
+    assert len(rows["cacl"]["source"]) == len(rows["cacl"]["test_digest"]) == 64
     assert {"packages", "device", "cores"} <= set(rows["cacl"]["machine"])
     text = path.read_text()
     assert "80.9" in text
@@ -357,11 +379,15 @@ def test_a_row_that_fails_does_not_take_the_others_with_it(tmp_path, monkeypatch
         return real(job, out)
 
     monkeypatch.setattr(command, "measure", failing)
-    with pytest.raises(ReseenError, match=r"1 rows failed.*cscl, street, seed 1.*not finite"):
+    with pytest.raises(ReseenError, match=r"1 rows failed.*cscl, seed 1.*not finite"):
         tiny_table("cacl-table6", tmp_path, seeds=1)
     text = (tmp_path / "cacl-table6" / "table.md").read_text()
     assert re.search(r"\| CACL \| \d", text)
     assert "| CSCL | – |" in text
+    assert "- cscl, seed 1: epoch 1: the loss is not finite" in text
+    monkeypatch.setattr(command, "measure", real)
+    tiny_table("cacl-table6", tmp_path, seeds=1)  # tried again, and forgotten
+    assert "not finite" not in (tmp_path / "cacl-table6" / "table.md").read_text()
 
 
 def test_a_claim_is_free_again_when_its_holder_is_killed(tmp_path):
@@ -395,6 +421,13 @@ def test_the_command_line_lists_names_and_says_what_is_missing(capsys):
         (["cacl-table3", "--data", "street", "--seeds", "0"], "give 1 or more"),
         (["cacl-table3", "--data", "x="], "NAME=PATH"),
         (["cacl-table3", "--data", "street", "--scale", "tiny"], "unknown"),
+        (
+            ["cacl-table3", "--data", "street", "--set", "cluster.refine=none"],
+            "cluster.refine: the rows of this",
+        ),
+        (["cacl-table3", "--data", "street", "--set", "seed=4"], "choose how many with --seeds"),
+        (["cacl-figure2", "--data", "street", "--data", "a=b"], "give one --data"),
+        (["cacl-table3", "--data", "a/b=c"], "NAME without /"),
     ):
         assert cli.main(["reproduce", *words]) == 2
         error = capsys.readouterr().err
@@ -406,6 +439,13 @@ def test_sources_are_a_path_a_named_path_or_the_street():
     assert parse_source("street").drawn
     assert parse_source("duke=/data/x").name == "duke"
     assert parse_source("/data/x").path == Path("/data/x")
+
+
+def test_an_existing_path_is_a_path_even_with_an_equals_sign(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a=b").mkdir()
+    assert parse_source("a=b").path == Path("a=b")
+    assert parse_source("a=c").name == "a"
 
 
 # --- figures ---

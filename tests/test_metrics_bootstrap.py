@@ -32,14 +32,14 @@ def test_the_interval_is_that_of_the_slow_bootstrap():
     second = [
         values - shift + draw.normal(0, 0.2, 60) for values, shift in zip(first, (0.0, 0.1, 0.3), strict=True)
     ]
-    found = paired_difference(first, second, samples=4000)
+    found = paired_difference(first, second, samples=4000, same_queries=False)
     low, high = slow_interval([a - b for a, b in zip(first, second, strict=True)], 4000, 1)
     assert found.by_seed == pytest.approx([np.mean(a - b) for a, b in zip(first, second, strict=True)])
     assert found.mean == pytest.approx(np.mean(found.by_seed))
     assert found.spread == pytest.approx(np.std(found.by_seed, ddof=1))
     assert (found.low, found.high) == pytest.approx((low, high), abs=0.012)
     # independent draws would be far wider than pairs that move together
-    assert paired_difference([first[0]], [first[0] - 0.1]).high == pytest.approx(0.1)
+    assert paired_difference([first[0]], [first[0] - 0.1], same_queries=False).high == pytest.approx(0.1)
 
 
 @settings(max_examples=40, deadline=None)
@@ -47,9 +47,9 @@ def test_the_interval_is_that_of_the_slow_bootstrap():
 def test_order_sign_and_repetition(scores, seed):
     first = [np.array(values) for values in scores]
     second = [values[::-1].copy() for values in first]
-    one = paired_difference(first, second, samples=50, seed=seed)
-    assert one == paired_difference(first, second, samples=50, seed=seed)
-    other = paired_difference(second, first, samples=50, seed=seed)
+    one = paired_difference(first, second, samples=50, seed=seed, same_queries=False)
+    assert one == paired_difference(first, second, samples=50, seed=seed, same_queries=False)
+    other = paired_difference(second, first, samples=50, seed=seed, same_queries=False)
     assert other.mean == pytest.approx(-one.mean)
     assert (other.low, other.high) == pytest.approx((-one.high, -one.low))
     assert other.sign == -one.sign
@@ -58,14 +58,14 @@ def test_order_sign_and_repetition(scores, seed):
 
 def test_seeds_that_disagree_are_noise_and_one_seed_has_no_spread():
     up, down = np.full(200, 0.5), np.full(200, 0.49)
-    assert paired_difference([up, up], [down, down]).sign == 1
-    assert paired_difference([up, up, down], [down, down, up]).sign == 0
-    assert paired_difference([down], [up]).sign == -1
-    assert np.isnan(paired_difference([up], [down]).spread)
-    assert np.isnan(paired_difference([up], [down]).p_value)
-    assert paired_difference([up, up], [down, down]).p_value == 0
+    assert paired_difference([up, up], [down, down], same_queries=False).sign == 1
+    assert paired_difference([up, up, down], [down, down, up], same_queries=False).sign == 0
+    assert paired_difference([down], [up], same_queries=False).sign == -1
+    assert np.isnan(paired_difference([up], [down], same_queries=False).spread)
+    assert np.isnan(paired_difference([up], [down], same_queries=False).p_value)
+    assert paired_difference([up, up], [down, down], same_queries=False).p_value == 0
     draw = np.random.default_rng(1)
-    noisy = paired_difference([draw.uniform(0, 1, 9) for _ in range(3)], [np.zeros(9)] * 3)
+    noisy = paired_difference([draw.uniform(0, 1, 9) for _ in range(3)], [np.zeros(9)] * 3, same_queries=True)
     t = np.mean(noisy.by_seed) / (np.std(noisy.by_seed, ddof=1) / np.sqrt(3))
     assert noisy.p_value == pytest.approx(
         1 - t / np.sqrt(2 + t * t)
@@ -74,7 +74,7 @@ def test_seeds_that_disagree_are_noise_and_one_seed_has_no_spread():
 
 def test_queries_without_a_match_are_left_out_and_others_are_refused():
     first, second = np.array([0.5, np.nan, 0.7]), np.array([0.4, np.nan, 0.7])
-    assert paired_difference([first], [second]).mean == pytest.approx(0.05)
+    assert paired_difference([first], [second], same_queries=False).mean == pytest.approx(0.05)
     for one, other, message in (
         ([first], [np.array([0.4, 0.1, 0.7])], "same queries"),
         ([first], [first[:2]], "same queries"),
@@ -83,4 +83,22 @@ def test_queries_without_a_match_are_left_out_and_others_are_refused():
         ([np.array([np.nan])], [np.array([np.nan])], "no query"),
     ):
         with pytest.raises(ReseenError, match=message):
-            paired_difference(one, other)
+            paired_difference(one, other, same_queries=False)
+
+
+@pytest.mark.parametrize("seeds", [3, 5])
+def test_what_the_test_queries_favour_does_not_count_as_sure_with_more_seeds(seeds):
+    """Two models that are equal on average, on test sets that each happen to favour one: 95 % should hold 0."""
+    draw = np.random.default_rng(seeds)
+    covered = 0
+    for _ in range(60):
+        favour = draw.normal(0, 0.3, 80)  # of the queries, the same for every seed
+        first = [favour + draw.normal(0, 0.02, 80) for _ in range(seeds)]
+        found = paired_difference(first, [np.zeros(80)] * seeds, same_queries=True, samples=300)
+        covered += found.low <= 0 <= found.high
+    assert covered >= 52  # independent draws of queries hold 0 in about 43 of 60
+
+
+def test_shared_queries_need_equally_many():
+    with pytest.raises(ReseenError, match="equally many"):
+        paired_difference([np.ones(3), np.ones(4)], [np.zeros(3), np.zeros(4)], same_queries=True)

@@ -57,6 +57,11 @@ class Targets(Mapping[str, Any]):
         return _Items(self)
 
     @property
+    def boxes(self) -> Mapping[int, NDArray[np.float32]]:
+        """Box of the target by row of the test scenes, where it is shown."""
+        return self._boxes
+
+    @property
     def found(self) -> int:
         """Number of images that show the target."""
         return len(self._boxes)

@@ -26,10 +26,9 @@ def evaluate_file(
 ) -> ReidScores:
     """Score the features in ``file`` on the test part of ``data`` and print the scores.
 
-    ``file`` is a ``.npz`` with ``query`` ``[Q, D]`` and ``gallery`` ``[G, D]``, L2-normalised here. With
-    ``query_names`` and ``gallery_names`` (file names, or paths that end in the images' own) rows may come in any order
-    and for more images than needed; without them they are taken to be in the order of ``reseen doctor``'s lists, which
-    is that of the sorted names.
+    ``file`` is a ``.npz`` with ``query`` ``[Q, D]`` and ``gallery`` ``[G, D]``, normalised here. With ``query_names``
+    and ``gallery_names`` (file names; where several images share one, paths with the folders above it) rows may come in
+    any order and for more images than needed. Without them they are taken to be in the order of the sorted names.
 
     Returns:
         The scores; with ``rerank`` those after re-ranking, which are printed too.
@@ -83,15 +82,30 @@ def _rows(arrays: Mapping[str, NDArray[Any]], part: str, crops: LabelledCrops, f
     else:
         if len(names) != len(features):
             raise ReseenError(f"--features {file}: {len(names)} {part}_names for {len(features)} rows")
-        place = {Path(str(name)).name: row for row, name in enumerate(names)}
-        lost = [crop.path.name for crop in crops.crops if crop.path.name not in place]
-        if lost:
-            raise ReseenError(
-                f"--features {file} has no row for {len(lost)} {part} images, the first is {lost[0]}"
-            )
-        features = features[[place[crop.path.name] for crop in crops.crops]]
+        features = features[_places([str(name) for name in names], crops, part, file)]
     unit: NDArray[Any] = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
     return unit
+
+
+def _places(names: list[str], crops: LabelledCrops, part: str, file: Path) -> list[int]:
+    """Row of each crop: by file name, or by as many folders above it as tell the crops apart."""
+    wanted = [crop.path.parts for crop in crops.crops]
+    for depth in range(1, max(map(len, wanted)) + 1):
+        keys = [parts[-depth:] for parts in wanted]
+        if len(set(keys)) == len(keys):
+            break
+    place: dict[tuple[str, ...], int] = {}
+    for row, name in enumerate(names):
+        if place.setdefault(Path(name).parts[-depth:], row) != row:
+            raise ReseenError(
+                f"--features {file}: two rows of {part} are called {name}: give longer {part}_names"
+            )
+    lost = [crop.path.name for key, crop in zip(keys, crops.crops, strict=True) if key not in place]
+    if lost:
+        raise ReseenError(
+            f"--features {file} has no row for {len(lost)} {part} images, the first is {lost[0]}"
+        )
+    return [place[key] for key in keys]
 
 
 def _tell(name: str, scores: ReidScores) -> None:

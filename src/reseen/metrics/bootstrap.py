@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import ttest_1samp
 
 from reseen.errors import ReseenError
@@ -47,16 +48,23 @@ class PairedDifference:
 
 
 def paired_difference(
-    first: Sequence[Any], second: Sequence[Any], *, samples: int = 2000, seed: int = 0
+    first: Sequence[Any],
+    second: Sequence[Any],
+    *,
+    same_queries: bool,
+    samples: int = 2000,
+    seed: int = 0,
 ) -> PairedDifference:
     """Bootstrap the mean difference of two models' average precision over the same queries.
 
-    Seeds are drawn with replacement, then queries within each drawn seed (Efron and Tibshirani 1993, Section 8.3),
-    so that with several seeds the interval holds what another training would change, and with one only what other
-    queries would. Queries without a valid match (nan, under both) are left out.
+    Seeds are drawn with replacement, and queries (Efron and Tibshirani 1993, Section 8.3), so that with several seeds
+    the interval holds what another training would change, and with one only what other queries would. Seeds that are
+    tested on the same queries share their draw: what these queries favour is not averaged away by more seeds.
+    Queries without a valid match (nan, under both) are left out.
 
     Args:
-        first, second: for each seed the scores ``[Q]`` of its queries, in the same order; Q may differ by seed.
+        first, second: for each seed the scores ``[Q]`` of its queries, in the same order.
+        same_queries: whether all seeds are tested on one set; else each has its own, and Q may differ.
         samples: bootstrap draws.
 
     Raises:
@@ -73,22 +81,32 @@ def paired_difference(
         if not len(kept):
             raise ReseenError("no query has a valid match: there is nothing to compare")
         differences.append(kept)
+    if same_queries and len({len(part) for part in differences}) > 1:
+        raise ReseenError("seeds that share their queries need equally many of them")
     draw = np.random.default_rng(seed)
     count = len(differences)
     total = np.zeros(samples)
-    for _ in range(count):
-        means = np.stack([_resampled_means(part, samples, draw) for part in differences])  # [S, samples]
+    means = _resampled_means(differences, samples, draw, shared=same_queries)  # [S, samples]
+    for turn in range(count):
+        if turn and not same_queries:  # a seed that is drawn twice has other queries each time
+            means = _resampled_means(differences, samples, draw, shared=False)
         total += means[draw.integers(0, count, samples), np.arange(samples)]
     low, high = np.quantile(total / count, (0.025, 0.975))
     by_seed = tuple(float(part.mean()) for part in differences)
     return PairedDifference(float(np.mean(by_seed)), by_seed, float(low), float(high))
 
 
-def _resampled_means(values: Any, samples: int, draw: np.random.Generator) -> Any:
-    """Means of ``samples`` draws with replacement, a block of draws at a time."""
-    block = max(1, 2**22 // len(values))
-    parts = [
-        values[draw.integers(0, len(values), (min(block, samples - start), len(values)))].mean(axis=1)
-        for start in range(0, samples, block)
-    ]
-    return np.concatenate(parts)
+def _resampled_means(
+    parts: Sequence[Any], samples: int, draw: np.random.Generator, *, shared: bool
+) -> NDArray[np.float64]:
+    """Means ``[S, samples]`` of queries drawn with replacement, block by block; one draw for all if ``shared``."""
+    means = np.empty((len(parts), samples))
+    longest = max(map(len, parts))
+    block = max(1, 2**22 // longest)
+    for start in range(0, samples, block):
+        stop = min(start + block, samples)
+        rows = draw.integers(0, longest, (stop - start, longest)) if shared else None
+        for number, values in enumerate(parts):
+            own = draw.integers(0, len(values), (stop - start, len(values))) if rows is None else rows
+            means[number, start:stop] = values[own].mean(axis=1)
+    return means

@@ -10,8 +10,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table as Rich
 
+from reseen.config import differences, resolve
 from reseen.config.resolve import unknown
 from reseen.errors import ReseenError
+from reseen.experiments.canvas import write_atomically
 from reseen.experiments.page import Section
 from reseen.experiments.reproduce.measure import Job, measure
 from reseen.experiments.reproduce.pictures import pictures
@@ -23,10 +25,10 @@ from reseen.experiments.reproduce.prepare import (
     part_of,
     weights_of,
 )
-from reseen.experiments.reproduce.results import Result, claimed, data_digest, read_result
+from reseen.experiments.reproduce.results import Digests, Result, claimed, read_result
 from reseen.experiments.reproduce.runtime import runtime_section
-from reseen.experiments.reproduce.scales import STREET, Scale, configuration_of, settings_of
-from reseen.experiments.reproduce.tables import TABLES, Table
+from reseen.experiments.reproduce.scales import Scale, configuration_of, settings_of
+from reseen.experiments.reproduce.tables import TABLES, TWO_STEP, Table
 from reseen.experiments.reproduce.write import Block, main_cells, write_table
 from reseen.records import ReidData, SearchData
 
@@ -46,11 +48,18 @@ class Plan:
     settings: tuple[str, ...]
     streets: Streets
 
+    @property
+    def max_bad_share(self) -> float:
+        recipe = "cacl" if self.table.kind == "crops" else "r-siamnet"
+        return resolve(
+            recipe, None, [w for w in self.settings if w.startswith("data.max_bad")]
+        ).data.max_bad_share
+
     def command(self, data: Sequence[str]) -> str:
         """The words that ask for it again."""
         words = ["reseen", "reproduce", self.name]
         words += [word for given in data for word in ("--data", given)]
-        words += ["--seeds", str(self.seeds), "--scale", self.scale]
+        words += ["--seeds", str(self.seeds), "--scale", self.scale, "--run", str(self.out)]
         words += ["--weights", self.weights] if self.weights else []
         words += [word for setting in self.settings for word in ("--set", setting)]
         return shlex.join(words)
@@ -91,11 +100,18 @@ def reproduce(
         raise ReseenError(f"--seeds {seeds}: give 1 or more")
     plan = Plan(name, table, seeds, scale, run, weights, tuple(settings), streets or Streets())
     if table.figure == "runtime":
-        here = Block("this machine", {}, "", [runtime_section()])
-        return write_table(name, table, [here], run, plan.command(()))
+        here = Block("this machine", "", {}, "", pictures=[runtime_section()])
+        return _tell(write_table(name, table, [here], run, plan.command(())))
     if not data:
         raise ReseenError(
             f"{name} needs --data: the paper's is {' and '.join(table.needs)}; `--data street` is the drawn one"
+        )
+    if table.figure and len(data) > 1:
+        raise ReseenError(f"{name} shows one data set: give one --data")
+    refuse_settings(table, settings)
+    if weights and scale == "small" and table.kind == "scenes" and TWO_STEP not in table.rows:
+        raise ReseenError(
+            f"--weights: at the small scale the networks of {name} begin from nothing; leave it out"
         )
     blocks, failed = [], []
     for source in map(parse_source, data):
@@ -105,11 +121,10 @@ def reproduce(
     path = write_table(name, table, blocks, run, plan.command(data))
     for block in blocks:
         if table.rows:
-            Console().print(main_cells(table, block).to_rich())
-    print(f"{path}\n{path.parent / 'report' / 'index.html'}")
+            Console().print(main_cells(table, block, brief=True).to_rich())
     if failed:
         raise ReseenError(f"{len(failed)} rows failed, the others are in {path}; the first: {failed[0]}")
-    return path
+    return _tell(path)
 
 
 def list_tables() -> None:
@@ -127,67 +142,93 @@ def _block(plan: Plan, source: Source, chosen: Sequence[str]) -> tuple[Block, li
     opened: Data | None = None
     for seed in range(1, plan.seeds + 1):
         if opened is None or source.drawn:
-            opened = open_source(source, table.kind, out, seed, plan.name, plan.streets)
-        jobs |= dict(plan_jobs(plan, opened, seed))
+            opened = open_source(source, table.kind, out, seed, plan.name, plan.streets, plan.max_bad_share)
+        jobs |= dict(plan_jobs(plan, opened, seed, drawn=source.drawn))
     assert opened is not None
-    failed = work_through([job for (row, _), job in jobs.items() if row in chosen], out)
+    work_through([job for (row, _), job in jobs.items() if row in chosen], out)
     results: dict[str, list[Result]] = {row: [] for row in table.rows}
-    for (row, _), job in jobs.items():
+    failed: list[str] = []
+    for (row, seed), job in jobs.items():
         result = read_result(job.result_file(out))
         if result is not None:
             results[row].append(result)
+        elif job.failure_file(out).exists():
+            failed.append(f"{row}, seed {seed}: {job.failure_file(out).read_text().strip()}")
     first = {row: jobs[row, 1] for row in table.rows if results[row] and results[row][0].seed == 1}
-    drawn: list[Section] = []
+    shown: list[Section] = []
     if table.figure and len(first) == len(table.rows):
-        shown = list(first.values())[-1].data if first else opened  # of the seed whose models are shown
-        drawn = pictures(table, first, shown, out, out / plan.name)
-    return Block(opened.name, results, _note(plan, opened), drawn), failed
+        data = list(first.values())[-1].data if first else opened  # of the seed whose models are shown
+        try:
+            shown = pictures(table, first, data, out, out / plan.name)
+        except ReseenError as error:  # a run folder that was removed to free the disk
+            shown = [Section("No picture", text=f"{error}; delete {out / 'rows'} to train its rows again")]
+    about = _note(plan, opened, drawn=source.drawn)
+    return Block(source.name or opened.name, opened.name, results, about, tuple(failed), shown), failed
 
 
-def plan_jobs(plan: Plan, data: Data, seed: int) -> Iterator[tuple[tuple[str, int], Job]]:
+def plan_jobs(plan: Plan, data: Data, seed: int, *, drawn: bool) -> Iterator[tuple[tuple[str, int], Job]]:
     """Every row of one seed, by (row, seed)."""
-    parts: dict[float, tuple[Data, str]] = {}
+    parts: dict[float, tuple[Data, Digests]] = {}
     for name, row in plan.table.rows.items():
         if row.share not in parts:
             part = part_of(data, row.share, seed)
-            parts[row.share] = (part, data_digest(part))
-        part, digest = parts[row.share]
+            parts[row.share] = (part, Digests.of(part))
+        part, digests = parts[row.share]
         config = configuration_of(row, plan.table, data.name, plan.scale, seed, plan.settings)
-        start = weights_of(config, part, plan.weights, plan.scale, plan.out, plan.streets)
-        yield (name, seed), Job(name, row, seed, config, part, digest, start)
+        streets = plan.streets if drawn else None
+        start = weights_of(config, part, plan.weights, plan.scale, plan.out, streets)
+        yield (name, seed), Job(name, row, seed, config, part, digests, start)
 
 
-def work_through(jobs: Sequence[Job], out: Path) -> list[str]:
-    """Measure what is not finished: first what nobody works on, then what others leave. Returns what failed."""
-    failed: list[str] = []
+def work_through(jobs: Sequence[Job], out: Path) -> None:
+    """Measure what is not finished: first what nobody works on, then what others leave."""
     waiting = [job for job in jobs if read_result(job.result_file(out)) is None]
     print(f"{len(jobs) - len(waiting)} of {len(jobs)} rows are finished")
     for wait in (False, True):
         left = []
         for job in waiting:
-            with claimed(job.run_folder(out).with_suffix(".lock"), wait=wait) as mine:
+            with claimed(job.lock_file(out), wait=wait) as mine:
                 if not mine:
                     left.append(job)
                 elif read_result(job.result_file(out)) is None:
-                    failed += _measured(job, out)
+                    _measure(job, out)
         waiting = left
         if waiting and not wait:
             print(f"waiting for {len(waiting)} rows that other processes work on")
-    return failed
 
 
-def _measured(job: Job, out: Path) -> list[str]:
-    """One row; its error is told and kept, and the others go on."""
+def _measure(job: Job, out: Path) -> None:
+    """One row. Its error is told and kept in a file, and the other rows go on; it is tried again next time."""
     title = f"{job.name}, {job.data.name}, seed {job.seed}"
     print(f"{title} -> {job.run_folder(out)}")
     try:
         scores = measure(job, out).last
-    except ReseenError as error:
+    except (ReseenError, OSError, RuntimeError) as error:  # RuntimeError: out of memory, from torch
         print(f"{title} failed: {error}")
-        return [f"{title}: {error}"]
+        write_atomically(job.failure_file(out), f"{' '.join(str(error).split())}\n".encode())
+        return
+    job.failure_file(out).unlink(missing_ok=True)
     first = "rank1" if "rank1" in scores else "top1"
     print(f"{title}: mAP {scores['mean_ap']:.1%}  {first} {scores[first]:.1%}")
-    return []
+
+
+def refuse_settings(table: Table, settings: Sequence[str]) -> None:
+    """Raise ReseenError for a setting that would undo what makes the rows of a table differ."""
+    given = {setting.partition("=")[0].strip() for setting in settings}
+    if "seed" in given:
+        raise ReseenError(
+            "--set seed=...: every row is trained with seeds from 1; choose how many with --seeds"
+        )
+    own = [resolve(row.recipe, None, row.settings) for row in table.rows.values() if row.recipe != TWO_STEP]
+    for config in own[1:]:
+        undone = given & set(differences(own[0], config))
+        if undone:
+            raise ReseenError(f"--set {min(undone)}: the rows of this table differ in it; leave it out")
+
+
+def _tell(path: Path) -> Path:
+    print(f"{path}\n{path.parent / 'report' / 'index.html'}")
+    return path
 
 
 def _known(name: str) -> Table:
@@ -203,19 +244,26 @@ def _chosen(table: Table, name: str, rows: Sequence[str]) -> Sequence[str]:
     return rows or tuple(table.rows)
 
 
-def _note(plan: Plan, data: Data) -> str:
+def _note(plan: Plan, data: Data, *, drawn: bool) -> str:
     """What a reader has to know before the figures."""
     count = f"{len(data.train):,} training {'scenes' if isinstance(data, SearchData) else 'images'}"
     begin = f"begins with {Path(plan.weights or 'imagenet').name}"
     if plan.scale == "small" and isinstance(data, SearchData):
-        begin = f"random weights (the second network of two-step {begin})"
-    elif plan.scale == "small" and data.name == STREET and plan.weights is None:
+        begin = "random weights" + (
+            f" (the second of two steps {begin})" if TWO_STEP in plan.table.rows else ""
+        )
+    elif plan.scale == "small" and drawn and plan.weights is None:
         begin = "begins with a warm-up"
-    parts = [f"Scale {plan.scale}: {count}, {begin}; scores of the last epoch in %, mean ± sd over seeds."]
-    if data.name == STREET:
+    parts = [
+        f"Scale {plan.scale}: {count}, {begin}; scores of the last epoch in %, mean ± sd over finished seeds."
+    ]
+    if drawn:
         parts.append("A street of its own is drawn for each seed.")
-    if plan.table.rows:
-        row = replace(next(iter(plan.table.rows.values())), settings=())
-        shared = (*settings_of(row, plan.table, data.name, plan.scale), *plan.settings)
-        parts += [f"After each recipe: {' '.join(shared)}."] if shared else []
+    shared: dict[tuple[str, ...], list[str]] = {}
+    for row in plan.table.rows.values():
+        words = (*settings_of(replace(row, settings=()), plan.table, data.name, plan.scale), *plan.settings)
+        shared.setdefault(words, []).append(row.label)
+    for words, rows in shared.items():
+        whose = "each recipe" if len(shared) == 1 else f"the recipe of {', '.join(rows)}"
+        parts += [f"After {whose}: {' '.join(words)}."] if words else []
     return " ".join(parts)

@@ -85,6 +85,7 @@ def findings(table: Table, results: Results, data: str) -> list[Finding]:
             difference = paired_difference(
                 [better[seed].average_precision for seed in seeds],
                 [worse[seed].average_precision for seed in seeds],
+                same_queries=len({better[seed].about["test_digest"] for seed in seeds}) == 1,
             )
             found.append(Finding(claim, difference, _papers(table, claim, data)))
     return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -15,16 +15,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reseen.config import Config
+from reseen.errors import ReseenError
 from reseen.evaluation import as_record, evaluate_encoder, sees_grey
 from reseen.evaluation.search import evaluate_searcher
+from reseen.experiments.canvas import write_atomically
 from reseen.experiments.kinds import FILES, chosen_file
 from reseen.experiments.progress import Progress
 from reseen.experiments.reproduce.results import (
     SHORT,
+    SOURCE,
+    Digests,
     Result,
     file_digest,
     row_fingerprint,
-    source_digest,
     write_result,
 )
 from reseen.experiments.reproduce.tables import Row
@@ -34,6 +37,7 @@ from reseen.experiments.search_evaluate import usual_size
 from reseen.experiments.train_crops import train_run
 from reseen.experiments.two_step import two_step_run
 from reseen.experiments.two_step_config import TwoStepConfig
+from reseen.metrics import DEFAULT_CRITERION
 from reseen.records import UNKNOWN_CAMERA, ReidData, SearchData
 from reseen.training import chosen_epochs, load_encoder, load_searcher
 
@@ -49,7 +53,7 @@ class Job:
     seed: int
     config: Config | TwoStepConfig
     data: ReidData | SearchData
-    digest: str  # of the data
+    digests: Digests  # of the data
     weights: tuple[str, ...]
 
     @cached_property
@@ -63,14 +67,20 @@ class Job:
 
     def _fingerprint(self, scored: Mapping[str, object]) -> str:
         return row_fingerprint(
-            self.config, self.digest, "+".join(map(file_digest, self.weights)), scored=scored
+            self.config, self.digests, "+".join(map(file_digest, self.weights)), scored=scored
         )
 
     def run_folder(self, out: Path) -> Path:
-        return out / "runs" / f"{self.row.recipe}-{self.data.name}-{self.seed}-{self.training[:SHORT]}"
+        return out / "runs" / f"{self.row.recipe}-{self.seed}-{self.training[:SHORT]}"
+
+    def lock_file(self, out: Path) -> Path:
+        return out / "runs" / f"{self.run_folder(out).name}.lock"
+
+    def failure_file(self, out: Path) -> Path:
+        return self.result_file(out).with_suffix(".failed")
 
     def result_file(self, out: Path) -> Path:
-        return out / "rows" / f"{self.name}-{self.data.name}-{self.seed}-{self.fingerprint[:SHORT]}.json"
+        return out / "rows" / f"{self.name}-{self.seed}-{self.fingerprint[:SHORT]}.json"
 
 
 def measure(job: Job, out: Path) -> Result:
@@ -80,6 +90,9 @@ def measure(job: Job, out: Path) -> Result:
         ReseenError: whatever training or scoring raises.
     """
     run = job.run_folder(out)
+    begun = run / "source.txt"
+    if not run.exists():
+        write_atomically(begun, f"{SOURCE}\n".encode())
     started = time.perf_counter()
     _train(job, run)
     trained = time.perf_counter()
@@ -98,9 +111,12 @@ def measure(job: Job, out: Path) -> Result:
             "here": trained - started,
             "scoring": time.perf_counter() - trained,
         },
-        "machine": json.loads((run / "environment.json").read_text()),
-        "source": source_digest(),
-        "data_digest": job.digest,
+        "machine": _read(run, "environment.json", json.loads),
+        "source": SOURCE,
+        "source_began": begun.read_text().strip() if begun.exists() else "not known",
+        "train_digest": job.digests.train,
+        "test_digest": job.digests.test,
+        "criterion": DEFAULT_CRITERION,
         "weights": [file_digest(w) for w in job.weights],
         "scored": {"branch": job.row.branch, "paths": job.row.paths, "share": job.row.share},
         "run": run.name,
@@ -143,6 +159,8 @@ def _scores(job: Job, run: Path) -> tuple[Scores, NDArray[np.float64]]:
         return _scored_anew(job, run)
     history = read_metrics(run)
     scored = {int(record["epoch"]): at(record, "test") for record in history if at(record, "test")}
+    if not scored:
+        raise ReseenError(f"{run}: no query has an answer under another camera, so there is nothing to score")
     last = max(scored)
     scores: Scores = {"last": {"epoch": last, **scored[last]}}
     if not isinstance(job.config, TwoStepConfig):
@@ -150,7 +168,7 @@ def _scores(job: Job, run: Path) -> tuple[Scores, NDArray[np.float64]]:
             if way != "last":
                 found = scored.get(epoch) or _score_checkpoint(job, run, way)[0]
                 scores[way] = {"epoch": epoch, **found}
-    return scores, np.load(run / PER_QUERY)
+    return scores, _read(run, PER_QUERY, lambda _: np.load(run / PER_QUERY))
 
 
 def _scored_anew(job: Job, run: Path) -> tuple[Scores, NDArray[np.float64]]:
@@ -167,8 +185,9 @@ def _score_checkpoint(job: Job, run: Path, way: str) -> tuple[dict[str, Any], ND
     with Progress() as progress:
         if isinstance(job.data, SearchData):
             network, checkpoint = load_searcher(source)
-            search = replace(checkpoint.config.search, paths_at_test=job.row.paths or "search")
-            config = replace(checkpoint.config, search=search)
+            config = checkpoint.config
+            if job.row.paths:
+                config = replace(config, search=replace(config.search, paths_at_test=job.row.paths))
             sizes = usual_size(job.data) or (None,)
             record = evaluate_searcher(
                 network, job.data, config, sizes=sizes, step=progress.step, keep=kept.append
@@ -178,6 +197,14 @@ def _score_checkpoint(job: Job, run: Path, way: str) -> tuple[dict[str, Any], ND
         grey = sees_grey(checkpoint.config, job.row.branch or checkpoint.state["deployed"])
         scores = evaluate_encoder(encoder, job.data, checkpoint.config, grey=grey, step=progress.step)
     return as_record(scores), scores.average_precision
+
+
+def _read(run: Path, name: str, parse: Callable[[bytes], Any]) -> Any:
+    """A file of a run folder; where it is gone or broken the whole row has to be made again."""
+    try:
+        return parse((run / name).read_bytes())
+    except (OSError, ValueError, EOFError) as error:
+        raise ReseenError(f"{run / name} cannot be read ({error}): delete {run} to train it again") from error
 
 
 def _training_seconds(run: Path) -> float:

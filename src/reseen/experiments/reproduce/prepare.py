@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from reseen.config import Config
-from reseen.data import draw_search_street, fraction
+from reseen.data import draw_search_street, fingerprint, fraction
 from reseen.data.synthetic import draw_crops
 from reseen.errors import ReseenError
 from reseen.experiments.kinds import open_crops, open_scenes
@@ -22,7 +22,6 @@ from reseen.experiments.usable import usable, usable_scenes
 from reseen.records import ReidData, SearchData
 from reseen.training import warm_up
 
-MAX_BAD_SHARE = 0.02  # as data.max_bad_share
 FIRST_STREET = 100  # seed k is drawn as street 100 + k: the recipes were made looking at streets 0 to 5
 SEARCH_STREET: Mapping[str, Any] = {  # as `reseen demo --search`
     "train_scenes": 160,
@@ -44,7 +43,7 @@ class Streets:
 
 @dataclass(frozen=True)
 class Source:
-    """Where the data of a table is; ``path`` None: the drawn street. ``name``: given, or found by the reader."""
+    """Where the data of a table is; ``path`` None: the drawn street. ``name``: what tables call it, "" = as read."""
 
     path: Path | None
     name: str = ""
@@ -56,18 +55,18 @@ class Source:
 
 def parse_source(words: str) -> Source:
     """``PATH``, ``NAME=PATH`` or ``street``. Raises ReseenError where nothing is said."""
-    name, found, path = words.partition("=")
-    if not found:
-        name, path = "", words
-    if not path:
-        raise ReseenError(f"--data {words}: give PATH, NAME=PATH or street")
-    if path == STREET:
+    if words == STREET:
         return Source(None, STREET)
+    name, found, path = words.partition("=")
+    if not found or Path(words).expanduser().exists():
+        name, path = "", words
+    if not path or "/" in name:
+        raise ReseenError(f"--data {words}: give PATH, NAME=PATH (a NAME without /) or street")
     return Source(Path(path), name)
 
 
 def open_source(
-    source: Source, kind: Kind, out: Path, seed: int, wanted_by: str, streets: Streets
+    source: Source, kind: Kind, out: Path, seed: int, wanted_by: str, streets: Streets, max_bad_share: float
 ) -> ReidData | SearchData:
     """The data of one seed, without what cannot be read; a given data set is the same for each seed.
 
@@ -84,17 +83,17 @@ def open_source(
                 drawn = progress.counter(f"draw street {seed}")
                 data = draw(folder, seed=FIRST_STREET + seed, progress=drawn, **sizes)
         elif kind == "crops":
-            data = usable(open_crops(source.path, wanted_by), max_bad_share=MAX_BAD_SHARE, progress=progress)
+            data = usable(open_crops(source.path, wanted_by), max_bad_share=max_bad_share, progress=progress)
         else:
             data = usable_scenes(
-                open_scenes(source.path, wanted_by), max_bad_share=MAX_BAD_SHARE, progress=progress
+                open_scenes(source.path, wanted_by), max_bad_share=max_bad_share, progress=progress
             )
     tested = data.test and data.probes if isinstance(data, SearchData) else data.query and data.gallery
     if not tested:
         raise ReseenError(
             f"{source.path} has no test part to score on: {wanted_by} needs a benchmark's layout (docs/data.md)"
         )
-    return replace(data, name=source.name) if source.name else data
+    return data
 
 
 def part_of(data: ReidData | SearchData, share: float, seed: int) -> ReidData | SearchData:
@@ -108,18 +107,18 @@ def weights_of(
     given: str | None,
     scale: Scale,
     out: Path,
-    streets: Streets,
+    streets: Streets | None,
 ) -> tuple[str, ...]:
     """What a row begins with, a name or file for each of its steps.
 
     ``given``, or ImageNet's weights. At the small scale the networks for scenes begin from nothing (there are no
-    weights for so small a backbone) and crops of the drawn street from a warm-up.
+    weights for so small a backbone), and crops of the drawn street, where ``streets`` are drawn, from a warm-up.
     """
     if isinstance(config, TwoStepConfig):
         return ("none" if scale == "small" else given or "imagenet", given or "imagenet")
     if isinstance(data, SearchData):
         return ("none" if scale == "small" else given or "imagenet",)
-    if given is None and scale == "small" and data.name == STREET:
+    if given is None and scale == "small" and streets is not None:
         return (str(street_weights(config, data, out, streets)),)
     return (given or "imagenet",)
 
@@ -129,9 +128,10 @@ def street_weights(config: Config, data: ReidData, out: Path, streets: Streets) 
     same = {
         "seed": config.seed,
         "model": asdict(config.model),
+        "weight_decay": config.train.weight_decay,
+        "images": fingerprint(data.train, data.root),
         "data": asdict(replace(config.data, second_view="none", workers=0)),
         "epochs": streets.warm_up_epochs,
-        "sizes": dict(streets.crops),
     }
     name = hashlib.sha256(repr(sorted(same.items())).encode()).hexdigest()[:SHORT]
     path = out / STREET / f"warm-up-{config.seed}-{name}.safetensors"

@@ -7,7 +7,6 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cache
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -20,12 +19,14 @@ import reseen
 from reseen.config import Config
 from reseen.config import fingerprint as config_fingerprint
 from reseen.data import fingerprint as images_fingerprint
+from reseen.data import open_galleries
 from reseen.errors import ReseenError
 from reseen.experiments.canvas import write_atomically
 from reseen.experiments.two_step_config import TwoStepConfig
 from reseen.records import ReidData, SearchData
 
 SHORT = 10  # characters of a fingerprint that names carry
+READ = ("cameras", "source", "fingerprint", "test_digest")  # what tables read of ``about``
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,42 @@ class Result:
         return self.scores["last"]
 
 
+@dataclass(frozen=True)
+class Digests:
+    """SHA-256 of what is trained on (names, sizes, cameras, boxes) and of what is tested on, with its right answers."""
+
+    train: str
+    test: str
+
+    @classmethod
+    def of(cls, data: ReidData | SearchData) -> Digests:
+        train = images_fingerprint(data.train, data.root)
+        return cls(train, _scenes_digest(data) if isinstance(data, SearchData) else _crops_digest(data))
+
+
+def _crops_digest(data: ReidData) -> str:
+    digest = hashlib.sha256()
+    for part in (data.query, data.gallery):
+        if part is not None:
+            digest.update(images_fingerprint(part.crops, data.root).encode())
+            digest.update(part.identities.astype("<i8").tobytes())
+    return digest.hexdigest()
+
+
+def _scenes_digest(data: SearchData) -> str:
+    digest = hashlib.sha256(images_fingerprint(data.test, data.root).encode())
+    galleries = open_galleries(data)
+    for number, targets in zip(galleries.probes.tolist(), galleries.targets, strict=True):
+        probe = data.probes[number]
+        digest.update(f"{probe.scene} {targets.rows.size} {int(targets.rows.sum())}".encode())
+        digest.update(probe.box.astype("<f4").tobytes())
+        for scene in sorted(targets.boxes):
+            digest.update(f"{scene}".encode() + targets.boxes[scene].astype("<f4").tobytes())
+    return digest.hexdigest()
+
+
 def row_fingerprint(
-    config: Config | TwoStepConfig, data: str, weights: str, *, scored: Mapping[str, object]
+    config: Config | TwoStepConfig, data: Digests, weights: str, *, scored: Mapping[str, object]
 ) -> str:
     """SHA-256 of all that decides a row's scores: settings, data and weights by content, how it is scored.
 
@@ -60,23 +95,8 @@ def row_fingerprint(
         )
         for c in configs
     ]
-    told = {"settings": plain, "data": data, "weights": weights, "scored": dict(scored)}
+    told = {"settings": plain, "data": [data.train, data.test], "weights": weights, "scored": dict(scored)}
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
-
-
-def data_digest(data: ReidData | SearchData) -> str:
-    """Digest over every image's name and size, boxes, and the identities that scores read."""
-    digest = hashlib.sha256(images_fingerprint(data.train, data.root).encode())
-    if isinstance(data, SearchData):
-        digest.update(images_fingerprint(data.test, data.root).encode())
-        for probe in data.probes:
-            digest.update(f"{probe.scene} {probe.identity}".encode() + probe.box.astype("<f4").tobytes())
-        return digest.hexdigest()
-    for part in (data.query, data.gallery):
-        if part is not None:
-            digest.update(images_fingerprint(part.crops, data.root).encode())
-            digest.update(part.identities.astype("<i8").tobytes())
-    return digest.hexdigest()
 
 
 def file_digest(path: str | Path) -> str:
@@ -90,14 +110,18 @@ def file_digest(path: str | Path) -> str:
         raise ReseenError(f"--weights {path}: {error.strerror}; give a file, or imagenet, or none") from error
 
 
-@cache
-def source_digest() -> str:
+def _source_digest() -> str:
     """SHA-256 over the package's Python and recipe files."""
     root = Path(reseen.__file__).parent
     digest = hashlib.sha256()
     for path in sorted(p for p in root.rglob("*") if p.suffix in (".py", ".yaml")):
         digest.update(f"{path.relative_to(root).as_posix()}\0".encode() + path.read_bytes())
     return digest.hexdigest()
+
+
+SOURCE = (
+    _source_digest()
+)  # as it was when it was imported, whatever happens to the files while a row is trained
 
 
 def write_result(path: Path, result: Result) -> None:
@@ -116,8 +140,11 @@ def read_result(path: Path) -> Result | None:
     try:
         told = json.loads(path.read_text())
         known = {key: told.pop(key) for key in ("row", "seed", "data", "scores")}
+        missing = [key for key in READ if key not in told]
+        if missing or "epoch" not in known["scores"]["last"]:
+            raise ValueError(f"it lacks {missing or 'the last epoch'}")
         return Result(**known, about=told, average_precision=np.load(path.with_suffix(".npy")))
-    except (OSError, ValueError, KeyError, AttributeError) as error:
+    except (OSError, EOFError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise ReseenError(f"{path} is damaged ({error}): delete it, and its row is scored again") from error
 
 
@@ -134,9 +161,9 @@ def claimed(path: Path, *, wait: bool) -> Iterator[bool]:
     except Timeout:
         yield False
         return
-    except OSError as error:
+    except (OSError, NotImplementedError) as error:
         raise ReseenError(
-            f"{path} cannot be locked ({error.strerror}): choose a --run folder on another file system"
+            f"{path} cannot be locked ({error}): choose a --run folder on another file system"
         ) from error
     try:
         yield True

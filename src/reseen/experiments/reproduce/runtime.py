@@ -38,7 +38,8 @@ def runtime_section(repeats: int = REPEATS) -> Section:
             paper = "72 (V100)" if name == "reppoints" else "–"
             rows.append((f"R-SiamNet, {label}", shown, f"{1000 * seconds:,.0f}", f"{flops:,.1f}", paper))
     rows += [(f"{name} (paper)", "–", "–", "–", f"{ms} ({gpu})") for name, gpu, ms in PAPER]
-    columns = ("method", "precision", f"ms on this {device.type}", "GFLOPs", "paper, ms")
+    clock = "CPU ms here, all threads" if device.type == "cpu" else f"ms here, {device.type}"
+    columns = ("method", "precision", clock, "GFLOPs", "paper, ms")
     caption = (
         f"Median of {repeats} after a warm-up; another processor than the paper's, so only ratios compare."
     )

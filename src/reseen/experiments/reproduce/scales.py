@@ -49,7 +49,7 @@ DRAWN_SCENES = (
 
 
 def settings_of(row: Row, table: Table, data: str, scale: Scale) -> tuple[str, ...]:
-    """Everything that comes after the recipe: scale, data set, then the row's own."""
+    """Everything that comes after the recipe: scale, data set (as its reader names it), then the row's own."""
     preset = PRESETS.get(data, {})
     if scale == "full":
         return (*preset.get(row.recipe, preset.get("", ())), *row.settings)

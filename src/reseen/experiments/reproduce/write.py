@@ -30,29 +30,39 @@ WAYS = {
 
 @dataclass(frozen=True)
 class Block:
-    """One data set's part of a table: ``results`` by row, ``note``: what differs from the paper's setting."""
+    """One data set's part of a table.
 
+    ``title``: what it is called. ``data``: what its reader takes it for, so whose figures of the paper stand beside it.
+    ``note``: what differs from the paper's setting. ``failed``: a line per row that could not be finished.
+    """
+
+    title: str
     data: str
     results: Results
     note: str
+    failed: Sequence[str] = ()
     pictures: Sequence[Section] = field(default_factory=tuple)
 
 
-def main_cells(table: Table, block: Block) -> Cells:
-    """The paper's layout: a line per row, our scores of the last epoch, then the paper's own figures."""
+def main_cells(table: Table, block: Block, *, brief: bool = False) -> Cells:
+    """The paper's layout: a line per row, our scores of the last epoch, then the paper's own figures.
+
+    ``brief``: two scores and no figure of the paper, for a terminal.
+    """
     of = papers_data(table, block.data)
-    has_paper = any(of in row.paper for row in table.rows.values())
-    columns = ["row", *map(label, table.columns), "seeds", "cameras read"]
-    columns += [f"paper, {of}: {label(column)}" for column in table.columns] if has_paper else []
+    has_paper = not brief and any(of in row.paper for row in table.rows.values())
+    shown = table.columns[:2] if brief else table.columns
+    columns = ["row", *map(label, shown), "seeds", "cameras read"]
+    columns += [f"paper, {of}: {label(column)}" for column in shown] if has_paper else []
     lines = []
     for name, row in table.rows.items():
         done = block.results.get(name, ())
-        scores = [spread(done, column).in_percent() for column in table.columns]
+        scores = [spread(done, column).in_percent() for column in shown]
         cameras = ", ".join(sorted({str(result.about["cameras"]) for result in done})) or "–"
         seeds = ", ".join(str(result.seed) for result in done) or "–"
         paper = [f"{value:g}" for value in row.paper.get(of, ())] or ["–"] * len(table.columns)
         lines.append((row.label, *scores, seeds, cameras, *(paper if has_paper else ())))
-    return Cells(tuple(columns), tuple(lines), block.note)
+    return Cells(tuple(columns), tuple(lines), block.title if brief else block.note)
 
 
 def choice_cells(table: Table, block: Block) -> Cells:
@@ -66,12 +76,12 @@ def choice_cells(table: Table, block: Block) -> Cells:
             cells += [spread(done, "mean_ap", way).in_percent(), ", ".join(epochs) or "–"]
         lines.append((row.label, *cells))
     heads = [word for name in WAYS.values() for word in (f"mAP, {name}", "epoch")]
-    caption = "Only epochs that were scored can be best on test; the last column reads test labels."
+    caption = "Only epochs that were scored can be best on test; that choice reads test labels."
     return Cells(("row", *heads), tuple(lines), caption)
 
 
-def finding_cells(found: Sequence[Finding]) -> Cells:
-    """The paper's claims, one a line."""
+def finding_cells(found: Sequence[Finding], of: str) -> Cells:
+    """The paper's claims, one a line; ``of``: the data set of the paper's differences."""
     lines = tuple(
         (
             f.claim.says,
@@ -89,7 +99,9 @@ def finding_cells(found: Sequence[Finding]) -> Cells:
         "and queries, p of a t-test over seeds. yes: the interval leaves 0 out, every seed agrees and p < .05; likely: "
         "without the last. One seed says nothing about what another training would give."
     )
-    return Cells(("claim", "holds", "difference", "sd", "95 %", "p", "paper's difference"), lines, caption)
+    return Cells(
+        ("claim", "holds", "difference", "sd", "95 %", "p", f"paper's difference, {of}"), lines, caption
+    )
 
 
 def markdown(cells: Cells) -> str:
@@ -105,20 +117,24 @@ def write_table(name: str, table: Table, blocks: Sequence[Block], out: Path, com
     parts = [f"# {name}: {table.title}", f"    {command}"]
     sections: list[Section] = [Section("Command", code=command)]
     for block in blocks:
-        parts.append(f"## {block.data}")
-        title = block.data if len(blocks) > 1 else table.title
+        parts.append(f"## {block.title}")
+        title = block.title if len(blocks) > 1 else table.title
         if table.rows:
             main = main_cells(table, block)
             parts += [block.note, markdown(main)]
             sections.append(Section(title, table=main))
         found = findings(table, block.results, block.data)
         if found:
-            parts += ["\n".join(f"- {f.in_words()}" for f in found), markdown(finding_cells(found))]
-            sections.append(Section(f"Claims, {block.data}", table=finding_cells(found)))
+            claims = finding_cells(found, papers_data(table, block.data))
+            parts += ["\n".join(f"- {f.in_words()}" for f in found), markdown(claims), claims.caption]
+            sections.append(Section(f"Claims, {block.title}", table=claims))
+        if block.failed:
+            parts += ["Not finished:", "\n".join(f"- {line}" for line in block.failed)]
+            sections.append(Section(f"Not finished, {block.title}", items=tuple(block.failed)))
         if block.results:
             choice = choice_cells(table, block)
             parts += [choice.caption, markdown(choice)]
-            sections.append(Section(f"Choosing the epoch, {block.data}", table=choice))
+            sections.append(Section(f"Choosing the epoch, {block.title}", table=choice))
         for picture in block.pictures:
             sections.append(picture)
             if picture.table is not None:
@@ -128,7 +144,7 @@ def write_table(name: str, table: Table, blocks: Sequence[Block], out: Path, com
         warning = sources_differ(block.results)
         if warning:
             parts.append(warning)
-            sections.append(Section(f"Beware, {block.data}", text=warning))
+            sections.append(Section(f"Beware, {block.title}", text=warning))
     write_atomically(folder / "table.md", ("\n\n".join(parts) + "\n").encode())
     write_atomically(folder / "table.csv", as_csv(table, blocks).encode())
     write_report(folder, sections=sections, title=name, lede=table.title)
@@ -145,14 +161,15 @@ def as_csv(table: Table, blocks: Sequence[Block]) -> str:
             for result in block.results.get(name, ()):
                 for way, scores in result.scores.items():
                     values = [scores.get(column, "") for column in table.columns]
-                    about = (block.data, name, result.seed, way, scores["epoch"])
+                    about = (block.title, name, result.seed, way, scores["epoch"])
                     writer.writerow((*about, *values, result.about["fingerprint"]))
     return text.getvalue()
 
 
 def sources_differ(results: Mapping[str, Sequence[Result]]) -> str:
     """A warning where rows were made by different versions of the code; empty where they were not."""
-    sources = {str(result.about["source"]) for row in results.values() for result in row}
+    made = [result.about for row in results.values() for result in row]
+    sources = {str(about.get(key, about["source"])) for about in made for key in ("source", "source_began")}
     if len(sources) < 2:
         return ""
     return (
