@@ -88,6 +88,7 @@ class _Watch:
         self.lost: int | None = None
         self.ending = False
         self._others: dict[int, socket.socket] = {}
+        self._listeners: list[threading.Thread] = []
         self._lock = threading.Lock()
         os.register_at_fork(after_in_child=self._close)  # a loader process must not keep connections open
 
@@ -108,6 +109,9 @@ class _Watch:
             for connection in self._others.values():
                 with contextlib.suppress(OSError):
                     connection.shutdown(socket.SHUT_RDWR)  # close() would wait for the thread that listens
+            if self.lost is None:  # a thread that wakes up while the interpreter ends can abort the process
+                for thread in self._listeners:
+                    thread.join(NEWS)
 
     def meet(self, store: Any, address: str) -> None:
         """Connect to the first process, or as the first wait for all others. Raises OSError or RuntimeError."""
@@ -131,7 +135,9 @@ class _Watch:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             if hasattr(socket, "TCP_KEEPIDLE"):
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60)
-            threading.Thread(target=self._listen, args=(other, connection), daemon=True).start()
+            listener = threading.Thread(target=self._listen, args=(other, connection), daemon=True)
+            listener.start()
+            self._listeners.append(listener)
 
     def leave(self) -> None:
         """Say farewell, so that the end of this process alarms nobody."""
