@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -57,15 +58,16 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and math.isfinite(value)
 
 
+def write_array(path: Path, values: NDArray[Any]) -> None:
+    """Write a ``.npy`` file so that a reader sees the old one or the new one, never a part."""
+    buffer = BytesIO()
+    np.save(buffer, values)
+    write_atomically(path, buffer.getvalue())
+
+
 def keep_per_query(run: Path) -> Callable[[NDArray[np.float64]], None]:
     """What writes each query's average precision into a run folder, for paired comparisons."""
-
-    def keep(values: NDArray[np.float64]) -> None:
-        buffer = BytesIO()
-        np.save(buffer, values)
-        write_atomically(run / PER_QUERY, buffer.getvalue())
-
-    return keep
+    return partial(write_array, run / PER_QUERY)
 
 
 def read_config(run: Path) -> Mapping[str, Any]:

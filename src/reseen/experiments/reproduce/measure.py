@@ -19,7 +19,7 @@ from reseen.errors import ReseenError
 from reseen.evaluation import as_record, evaluate_encoder, sees_grey
 from reseen.evaluation.search import evaluate_searcher
 from reseen.experiments.canvas import write_atomically
-from reseen.experiments.kinds import FILES, chosen_file
+from reseen.experiments.kinds import chosen_file
 from reseen.experiments.progress import Progress
 from reseen.experiments.reproduce.results import (
     SHORT,
@@ -179,8 +179,8 @@ def _scored_anew(job: Job, run: Path) -> tuple[Scores, NDArray[np.float64]]:
 
 
 def _score_checkpoint(job: Job, run: Path, way: str) -> tuple[dict[str, Any], NDArray[np.float64]]:
-    """Score the checkpoint that was kept by ``way`` (a key of :data:`FILES`)."""
-    source = chosen_file(run, way) if way in FILES else run
+    """Score the checkpoint that was kept by ``way``, as :func:`chosen_file` knows them."""
+    source = chosen_file(run, way)
     kept: list[NDArray[np.float64]] = []
     with Progress() as progress:
         if isinstance(job.data, SearchData):

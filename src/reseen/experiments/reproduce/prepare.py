@@ -12,6 +12,8 @@ from reseen.config import Config
 from reseen.data import draw_search_street, fingerprint, fraction
 from reseen.data.synthetic import draw_crops
 from reseen.errors import ReseenError
+from reseen.experiments.demo import WARM_UP_EPOCHS
+from reseen.experiments.demo_search import STREET as SEARCH_STREET
 from reseen.experiments.kinds import open_crops, open_scenes
 from reseen.experiments.progress import Progress
 from reseen.experiments.reproduce.results import SHORT, claimed
@@ -23,18 +25,11 @@ from reseen.records import ReidData, SearchData
 from reseen.training import warm_up
 
 FIRST_STREET = 100  # seed k is drawn as street 100 + k: the recipes were made looking at streets 0 to 5
-SEARCH_STREET: Mapping[str, Any] = {  # as `reseen demo --search`
-    "train_scenes": 160,
-    "test_scenes": 80,
-    "test_identities": 60,
-    "persons": (3, 7),
-}
-WARM_UP_EPOCHS = 15  # as `reseen demo`
 
 
 @dataclass(frozen=True)
 class Streets:
-    """Sizes of what is drawn, and the length of the warm-up; smaller ones make tests quick."""
+    """Sizes of what is drawn, and the length of the warm-up: those of the demos. Smaller ones make tests quick."""
 
     crops: Mapping[str, Any] = field(default_factory=dict)
     scenes: Mapping[str, Any] = field(default_factory=lambda: dict(SEARCH_STREET))

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from io import BytesIO
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from reseen.data import fingerprint as images_fingerprint
 from reseen.data import open_galleries
 from reseen.errors import ReseenError
 from reseen.experiments.canvas import write_atomically
+from reseen.experiments.run_files import write_array
 from reseen.experiments.two_step_config import TwoStepConfig
 from reseen.records import ReidData, SearchData
 
@@ -99,8 +100,9 @@ def row_fingerprint(
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 
+@cache
 def file_digest(path: str | Path) -> str:
-    """SHA-256 of a file of weights; ``imagenet`` and ``none`` stand for themselves."""
+    """SHA-256 of a file of weights, read once; ``imagenet`` and ``none`` stand for themselves."""
     if str(path) in ("imagenet", "none"):
         return str(path)
     try:
@@ -119,16 +121,13 @@ def _source_digest() -> str:
     return digest.hexdigest()
 
 
-SOURCE = (
-    _source_digest()
-)  # as it was when it was imported, whatever happens to the files while a row is trained
+# As it was when it was imported, whatever happens to the files while a row is trained.
+SOURCE = _source_digest()
 
 
 def write_result(path: Path, result: Result) -> None:
     """The JSON file last: where it is, the row is finished."""
-    buffer = BytesIO()
-    np.save(buffer, result.average_precision)
-    write_atomically(path.with_suffix(".npy"), buffer.getvalue())
+    write_array(path.with_suffix(".npy"), result.average_precision)
     told = {"row": result.row, "seed": result.seed, "data": result.data, "scores": result.scores}
     write_atomically(path, (json.dumps(told | dict(result.about), indent=2) + "\n").encode())
 
@@ -161,7 +160,7 @@ def claimed(path: Path, *, wait: bool) -> Iterator[bool]:
     except Timeout:
         yield False
         return
-    except (OSError, NotImplementedError) as error:
+    except (OSError, NotImplementedError) as error:  # the latter from file systems that have no flock
         raise ReseenError(
             f"{path} cannot be locked ({error}): choose a --run folder on another file system"
         ) from error
