@@ -169,6 +169,13 @@ def test_values_get_the_type_of_their_field(setting, expected):
         (["cluster.eps=["], "not valid YAML"),
         (["cluster.enabled=false"], "loss.inter=false"),
         (["loss.branches=second"], "loss.instance"),
+        (["loss.camera_weight=-1"], "be 0 (off) or more"),
+        (["loss.camera_weight=inf"], "be 0 (off) or more"),
+        (
+            ["cluster.enabled=false", "loss.inter=false", "loss.intra=none", "loss.camera_weight=1"],
+            "loss.camera_weight=0 too",
+        ),
+        (["method=spcl", "loss.camera_weight=1"], "spcl does not read it"),
     ],
 )
 def test_bad_settings_say_what_to_do_in_one_line(settings, says):

@@ -15,6 +15,7 @@ from reseen import losses
 
 N, K, D = 6, 4, 5
 LABELS = torch.tensor([0, 3, 1, 1, 0, 2])
+CLUSTERS = torch.tensor([0, 0, 0, 1, 1, 2, 3, 3])  # of centres by camera
 MEMORY_LABELS = torch.tensor([0, 1, 2, 3, 0, 1, 7, -1])
 
 
@@ -45,6 +46,19 @@ CASES = {
             (True, False),
         )
         for gamma in (0.0, 1.0, 2.0, 4.0)
+    },
+    **{
+        f"camera_{hardest}": (
+            lambda x, c, hardest=hardest: losses.camera_loss(
+                x, c, LABELS, CLUSTERS, temperature=0.2, hardest=hardest
+            ),
+            (rows(N, 1), rows(8, 2) * 0.9),
+            lambda x, c, hardest=hardest: oracle.camera(
+                x, c, LABELS.tolist(), CLUSTERS.tolist(), 0.2, hardest
+            ),
+            (True, False),
+        )
+        for hardest in (2, 50)
     },
     "self_instance": (
         losses.self_instance_loss,

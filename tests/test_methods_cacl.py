@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from reseen.data import TrainBatch
+from reseen.errors import ReseenError
 from reseen.methods import get_method
+from reseen.methods.cameras import split_by_camera
 from reseen.records import PseudoLabels
 from reseen.training import new_run
 from worlds import people, tiny
@@ -154,3 +156,41 @@ def test_a_memory_of_clusters_starts_from_unit_means_and_each_query_moves_its_ow
             centres[label] = moved / np.linalg.norm(moved)
         np.testing.assert_allclose(run.memory[f"{name}_centroids"].numpy(), centres, atol=1e-6)
         assert not torch.equal(run.memory[name][5], run.memory[f"{name}_centroids"][1])  # two memories
+
+
+def test_centres_by_camera_are_unit_means_of_the_cluster_there_and_each_image_moves_its_own(tmp_path):
+    crops, _ = people(tmp_path)
+    method = get_method("cacl")
+    run = new_run(tiny("cacl", "loss.camera_weight=0.5"), method, weights="none", say=lambda line: None)
+    method.start(run, crops)
+    memory = run.memory["first"].numpy().copy()
+    labels = np.arange(len(crops)) // 4
+    labels[5] = -1  # in no cluster
+    taken_by = np.arange(len(crops)) % 2 + 3
+    taken_by[6] = -1  # an unknown camera is one more
+    split_by_camera(run, run.memory["first"], PseudoLabels(labels), taken_by)
+
+    pairs = sorted({(k, c) for k, c in zip(labels.tolist(), taken_by.tolist(), strict=True) if k >= 0})
+    assert run.memory["cluster_of_camera_centre"].tolist() == [k for k, _ in pairs]
+    expected = np.stack([memory[(labels == k) & (taken_by == c)].mean(axis=0) for k, c in pairs])
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    np.testing.assert_allclose(run.memory["camera_centres"].numpy(), expected, atol=1e-6)
+    of = run.memory["camera_centre_of"].tolist()
+    assert of == [pairs.index((k, c)) if k >= 0 else -1 for k, c in zip(labels, taken_by, strict=True)]
+
+    x = torch.nn.functional.normalize(torch.randn(3, run.networks.first.dim), dim=1)
+    rows = torch.tensor([0, 7, 2])  # 0 and 2: one cluster, one camera
+    method.update(run, rows, torch.from_numpy(labels)[rows], {"first": x, "second": x})
+    for feature, row in zip(x.numpy(), rows.tolist(), strict=True):
+        moved = 0.2 * expected[of[row]] + 0.8 * feature
+        expected[of[row]] = moved / np.linalg.norm(moved)
+    np.testing.assert_allclose(run.memory["camera_centres"].numpy(), expected, atol=1e-6)
+
+
+def test_the_camera_term_needs_cameras(tmp_path):
+    crops, _ = people(tmp_path)
+    method = get_method("cacl")
+    run = new_run(tiny("cacl", "loss.camera_weight=0.5"), method, weights="none", say=lambda line: None)
+    method.start(run, crops)
+    with pytest.raises(ReseenError, match="leave it 0"):
+        method.assign(run, run.memory["first"], np.full(len(crops), -1))

@@ -348,6 +348,7 @@ OPTIONS = [
     "loss.centroid_update=epoch",
     "loss.centroid_update=momentum",
     "loss.second_memory_init=colour",
+    "loss.camera_weight=0.5",
     "train.iterations=3",
     "train.batch_size=12",
     "train.instances=4",

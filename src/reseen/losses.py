@@ -101,6 +101,55 @@ def cluster_loss(
     return (-((-torch.expm1(log_q)) ** focal_gamma) * log_q).mean()
 
 
+def camera_loss(
+    features: Tensor,
+    centres: Tensor,
+    labels: Tensor,
+    clusters: Tensor,
+    *,
+    temperature: float = 0.07,
+    hardest: int = 50,
+) -> Tensor:
+    r"""Pull each feature as much to its cluster's centre in one camera as in another, away from the nearest centres of
+    other clusters: the contrast between cameras of CAP (arXiv:2012.10674).
+
+    .. math::
+        L = \frac{1}{N} \sum_i - \frac{1}{|P_i|} \sum_{p \in P_i} \ln
+        \frac{e^{c_p^\top x_i / \tau}}{\sum_{k \in P_i \cup Q_i} e^{c_k^\top x_i / \tau}}
+
+    with :math:`P_i` the centres of the cluster of i in all cameras and :math:`Q_i` the ``hardest`` centres of other
+    clusters, those most similar to :math:`x_i`.
+
+    Args:
+        features: L2-normalised rows x, shape ``[N, D]``. The only input that receives a gradient.
+        centres: rows c, one for each cluster and camera, shape ``[P, D]``. Constants.
+        labels: pseudo label of each feature, int64 ``[N]``; each has a centre at least.
+        clusters: pseudo label of each centre, int64 ``[P]``.
+        temperature: tau > 0, no unit. hardest: as many negatives, or all there are.
+
+    Returns:
+        Scalar, the mean over N in nats.
+    """
+    if temperature <= 0:
+        raise ValueError(f"temperature must be above 0, not {temperature}")
+    features, centres = _raise_half(features, centres)
+    if features.ndim != 2 or centres.ndim != 2 or features.shape[1] != centres.shape[1]:
+        raise ValueError(f"features {list(features.shape)} and centres {list(centres.shape)} must share D")
+    if labels.shape != features.shape[:1] or clusters.shape != centres.shape[:1] or not len(labels):
+        raise ValueError(
+            f"{len(features)} features and {len(centres)} centres need one label each, "
+            f"not {list(labels.shape)} and {list(clusters.shape)}"
+        )
+    with torch.autocast(features.device.type, enabled=False):
+        logits = features @ centres.detach().T / temperature  # [N, P]
+    own = labels[:, None] == clusters[None, :]
+    if own.device.type == "cpu" and not bool(own.any(dim=1).all()):
+        raise ValueError("a feature's label has no centre: leave outliers (-1) out, or give each a centre")
+    negatives = logits.masked_fill(own, -torch.inf).topk(min(hardest, len(centres)), dim=1).values
+    among = torch.cat([logits.masked_fill(~own, -torch.inf), negatives], dim=1).logsumexp(dim=1)
+    return (among - (logits * own).sum(dim=1) / own.sum(dim=1)).mean()
+
+
 def self_instance_loss(search: Tensor, instance: Tensor) -> Tensor:
     r"""Make the two paths agree on each person: L_ins of R-SiamNet (arXiv:2109.06109).
 

@@ -44,6 +44,24 @@ def cluster(
     return mean(terms)
 
 
+def camera(
+    features: Rows,
+    centres: Rows,
+    labels: Sequence[int],
+    clusters: Sequence[int],
+    temperature: float,
+    hardest: int,
+) -> float:
+    terms = []
+    for x, label in zip(features, labels, strict=True):
+        powers = [math.exp(dot(c, x) / temperature) for c in centres]
+        own = [power for power, cluster in zip(powers, clusters, strict=True) if cluster == label]
+        others = sorted(power for power, cluster in zip(powers, clusters, strict=True) if cluster != label)
+        among = math.fsum(own) + math.fsum(others[::-1][:hardest])
+        terms.append(mean([-math.log(power / among) for power in own]))
+    return mean(terms)
+
+
 def self_instance(search: Rows, instance: Rows) -> float:
     return 1 - mean([dot(x, y) for x, y in zip(search, instance, strict=True)])
 

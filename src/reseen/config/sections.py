@@ -110,17 +110,22 @@ class LossConfig:
     momentum: float = 0.2  # alpha, the weight of the OLD value, Eq. (11) and (12)
     centroid_update: Literal["step", "epoch", "momentum"] = "step"  # momentum: a memory of clusters
     second_memory_init: Literal["second_view", "colour"] = "second_view"  # colour: the release
+    camera_weight: float = (
+        0.0  # of a term over centres by camera (after CAP), which reads camera ids; 0 = off
+    )
 
     def __post_init__(self) -> None:
         _check(self.temperature > 0, "loss.temperature", self.temperature, "be above 0")
         gamma = self.focal_gamma  # between 0 and 1 the gradient is infinite at q = 1
         _check(gamma == 0 or gamma >= 1, "loss.focal_gamma", gamma, "be 0 (cross-entropy), or 1 or more")
         _check(0 <= self.momentum < 1, "loss.momentum", self.momentum, "be in [0, 1): the old value's weight")
-        more = self.instance or self.inter or self.symmetric or self.intra != "second"
+        weight = self.camera_weight
+        _check(0 <= weight < float("inf"), "loss.camera_weight", weight, "be 0 (off) or more")
+        more = self.instance or self.inter or self.symmetric or self.intra != "second" or weight
         if self.branches == "second" and more:
             raise ReseenError(
                 "loss.branches=second trains one branch with Eq. (13): set loss.instance, loss.inter and "
-                "loss.symmetric to false and loss.intra to second"
+                "loss.symmetric to false, loss.intra to second and loss.camera_weight to 0"
             )
 
 
@@ -235,10 +240,13 @@ class Config:
         _check(self.train.batch_size >= 2, "train.batch_size", self.train.batch_size, "be at least 2")
         if self.method != "cacl" and self.cluster.features == "augmented":
             raise ReseenError(f"cluster.features=augmented is for cacl: {self.method} has memory or fresh")
-        if not self.cluster.enabled and (self.loss.inter or self.loss.intra != "none"):
+        if self.method != "cacl" and self.loss.camera_weight:
+            raise ReseenError(f"loss.camera_weight is for cacl and cscl: {self.method} does not read it")
+        read = self.loss.inter or self.loss.intra != "none" or self.loss.camera_weight
+        if not self.cluster.enabled and read:
             raise ReseenError(
                 "cluster.enabled=false leaves no labels for the cluster losses: "
-                "set loss.inter=false and loss.intra=none too"
+                "set loss.inter=false, loss.intra=none and loss.camera_weight=0 too"
             )
 
     def _check_search(self) -> None:

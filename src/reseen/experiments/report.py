@@ -133,7 +133,11 @@ def _cameras_read(metrics: Sequence[Epoch], config: Mapping[str, Any]) -> str:
         return "unknown (no config.yaml)"
     if _searches(config):  # scenes are drawn evenly, and clustered by what they look like
         return "no"
-    asked = at(config, "data", "camera_aware") == "auto" or bool(at(config, "cluster", "camera_standardise"))
+    asked = (
+        at(config, "data", "camera_aware") == "auto"
+        or bool(at(config, "cluster", "camera_standardise"))
+        or bool(at(config, "loss", "camera_weight"))
+    )
     return "yes" if asked and any(at(e, "cross_camera_share") is not None for e in metrics) else "no"
 
 

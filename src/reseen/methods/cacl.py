@@ -15,6 +15,7 @@ from reseen.config import Config
 from reseen.data import TrainBatch
 from reseen.evaluation import sees_grey
 from reseen.losses import instance_loss, inter_view_loss
+from reseen.methods.cameras import camera_term, move_centres, split_by_camera
 from reseen.methods.common import (
     ON_CROPS,
     contrast,
@@ -39,9 +40,7 @@ class Siamese(nn.Module):
         self.second = copy.deepcopy(encoder)
         self.first = encoder if both else None
         self.predictor = build_predictor(config.model, encoder.dim) if both else None
-        self.second_predictor = (
-            build_predictor(config.model, encoder.dim) if both and config.loss.symmetric else None
-        )
+        self.second_predictor = build_predictor(config.model, encoder.dim) if config.loss.symmetric else None
 
 
 def deployed(networks: nn.Module) -> Encoder:
@@ -87,7 +86,10 @@ def assign(run: Run, features: Tensor, cameras: Labels) -> PseudoLabels:
     """Algorithm 1, line 5. Without clustering (Table 7, first row) nobody gets a label."""
     if not run.config.cluster.enabled:
         return PseudoLabels(np.full(len(features), OUTLIER, dtype=np.int64))
-    return pseudo_labels(features, cameras, run.config.cluster, run.ranks)
+    pseudo = pseudo_labels(features, cameras, run.config.cluster, run.ranks)
+    if run.config.loss.camera_weight:
+        split_by_camera(run, run.memory["first"], pseudo, cameras)
+    return pseudo
 
 
 def remember(run: Run, features: Tensor, pseudo: PseudoLabels) -> None:
@@ -99,12 +101,13 @@ def losses(run: Run, batch: TrainBatch, labels: Tensor) -> tuple[dict[str, Tenso
     """Eq. (10): L = L_I + L_C^(inter) + L_C^(intra), and for CSCL L'_I (14) and L'_C^(inter) (15).
 
     x, x2 are the features of the two branches ``[N, D]``, z and z2 the outputs of their predictors, u and u2 the
-    cluster centres of their memories ``[K, D]``. Centres are constants, so an inter-view term reaches one branch
-    only.
+    cluster centres of their memories ``[K, D]``, constants, so that an inter-view term reaches one branch only.
     """
     networks, c = run.networks, run.config.loss
-    if networks.first is None:
-        return _second_alone(run, batch, labels)
+    if networks.first is None:  # Eq. (13) trains the one branch there is (Table 3, w/o L_I and L_C)
+        with run.autocast():
+            x2 = networks.second(batch.second).features
+        return {"intra_second": contrast(run, x2, memory_centroids(run, "second"), labels)}, {"second": x2}
     with run.autocast():
         first, second = networks.first(batch.first), networks.second(batch.second)
         z = networks.predictor(first)
@@ -120,6 +123,8 @@ def losses(run: Run, batch: TrainBatch, labels: Tensor) -> tuple[dict[str, Tenso
         terms["intra_first"] = contrast(run, x, centres["first"], labels)  # Eq. (5), q
     if c.intra in ("both", "second"):
         terms["intra_second"] = contrast(run, x2, centres["second"], labels)  # Eq. (5), q~; Eq. (13)
+    if c.camera_weight:
+        terms["camera"] = camera_term(run, x, labels)
     if c.symmetric:
         with run.autocast():
             z2 = networks.second_predictor(second)
@@ -130,17 +135,12 @@ def losses(run: Run, batch: TrainBatch, labels: Tensor) -> tuple[dict[str, Tenso
     return terms, {"first": x, "second": x2}
 
 
-def _second_alone(run: Run, batch: TrainBatch, labels: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Eq. (13) trains the one branch there is (Table 3, w/o L_I and L_C)."""
-    with run.autocast():
-        x2 = run.networks.second(batch.second).features
-    return {"intra_second": contrast(run, x2, memory_centroids(run, "second"), labels)}, {"second": x2}
-
-
 def update(run: Run, rows: Tensor, labels: Tensor, keys: dict[str, Tensor]) -> None:
     """Eq. (11) and (12)."""
     for name in _memories(run):
         update_memory(run, name, rows, labels, keys[name])
+    if run.config.loss.camera_weight:
+        move_centres(run, rows, keys["first"])
 
 
 def _memories(run: Run) -> list[str]:

@@ -137,6 +137,7 @@ def cameras_read(job: Job) -> str:
         for name, reads in (
             ("sampler", job.config.data.camera_aware == "auto"),
             ("clustering", job.config.cluster.camera_standardise),
+            ("loss", job.config.loss.camera_weight > 0),
         )
         if reads and known
     ]
