@@ -19,9 +19,9 @@ from PIL import Image
 
 from reseen.config import DataConfig
 from reseen.errors import ReseenError
-from reseen.experiments import canvas, figures
-from reseen.experiments.curves import curves, series
-from reseen.experiments.figures import augmentation_panel, ranked_lists, tsne
+from reseen.experiments.pages import canvas, figures
+from reseen.experiments.pages.curves import curves, series
+from reseen.experiments.pages.figures import augmentation_panel, ranked_lists, tsne
 from reseen.training import chosen_epochs
 
 SMALL = DataConfig(height=32, width=16)

@@ -20,16 +20,18 @@ from reseen.data import draw_search_street, open_data, open_search_data, read_im
 from reseen.errors import ReseenError
 from reseen.evaluation.search import evaluate_searcher, find_persons
 from reseen.evaluation.search_lists import ranked_hits
-from reseen.experiments import figures, run_report, search_report, two_step
-from reseen.experiments.canvas import BLUE, GREEN, VERMILLION
-from reseen.experiments.search_figures import Place, search_results
-from reseen.experiments.two_step_config import (
+from reseen.experiments import run_report
+from reseen.experiments.pages import figures, search_report
+from reseen.experiments.pages.canvas import BLUE, GREEN, VERMILLION
+from reseen.experiments.pages.search_figures import Place, search_results
+from reseen.experiments.two_step import run as two_step
+from reseen.experiments.two_step.config import (
     is_two_step,
     read_two_step,
     two_step_configuration,
     two_step_yaml,
 )
-from reseen.experiments.two_step_search import cut_out, two_step_finder
+from reseen.experiments.two_step.search import cut_out, two_step_finder
 from reseen.metrics import SceneDetections, SearchQuery, person_search_scores
 from reseen.metrics.search import box_iou
 from reseen.records import UNLABELLED, SearchData

@@ -16,8 +16,8 @@ import pytest
 import torch
 
 from reseen.data import draw_search_street
-from reseen.experiments import two_step
-from reseen.experiments.two_step_crops import MANIFEST, complete
+from reseen.experiments.two_step import run as two_step
+from reseen.experiments.two_step.crops import MANIFEST, complete
 from reseen.training import LAST, Ranks, read_checkpoint
 from test_cli import call, refused
 from test_training_ranks import ENVIRONMENT, together

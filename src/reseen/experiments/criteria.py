@@ -17,7 +17,7 @@ import numpy as np
 from rich.console import Console
 
 from reseen.errors import ReseenError
-from reseen.experiments.page import Table
+from reseen.experiments.pages.page import Table
 from reseen.experiments.reproduce.write import markdown
 from reseen.experiments.run_files import at, read_metrics
 

@@ -13,8 +13,8 @@ from reseen.config import Config, resolve
 from reseen.data.synthetic import draw_crops
 from reseen.errors import ReseenError
 from reseen.evaluation import BASELINES, as_record, evaluate_encoder, evaluate_features
+from reseen.experiments.pages.report import save_comparison, summary_table
 from reseen.experiments.progress import Progress
-from reseen.experiments.report import save_comparison, summary_table
 from reseen.experiments.run_report import report
 from reseen.experiments.train_crops import train_run
 from reseen.models import build_encoder, load_weights

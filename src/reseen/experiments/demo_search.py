@@ -22,8 +22,8 @@ from reseen.evaluation import BASELINES
 from reseen.evaluation.search import FoundScenes, Step, find_persons, search_record
 from reseen.evaluation.search_baselines import baseline_record, given_record, true_boxes, true_crops
 from reseen.experiments.demo import BASELINE_NAMES
+from reseen.experiments.pages.report import save_comparison, summary_table
 from reseen.experiments.progress import Progress
-from reseen.experiments.report import save_comparison, summary_table
 from reseen.experiments.run_report import report
 from reseen.experiments.search import watch_search
 from reseen.methods import get_method

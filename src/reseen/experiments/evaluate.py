@@ -16,8 +16,8 @@ from reseen.experiments.configure import SCENES
 from reseen.experiments.kinds import chosen_file, open_crops
 from reseen.experiments.progress import Progress
 from reseen.experiments.search_evaluate import evaluate_search
-from reseen.experiments.two_step import evaluate_two_step
-from reseen.experiments.two_step_config import is_two_step
+from reseen.experiments.two_step.config import is_two_step
+from reseen.experiments.two_step.run import evaluate_two_step
 from reseen.experiments.usable import usable
 from reseen.metrics import ReidScores
 from reseen.models import Encoder, resolve_device

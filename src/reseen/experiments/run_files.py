@@ -15,7 +15,7 @@ import yaml
 from numpy.typing import NDArray
 
 from reseen.errors import ReseenError
-from reseen.experiments.canvas import write_atomically
+from reseen.experiments.pages.canvas import write_atomically
 
 PER_QUERY = "average-precision.npy"  # float64 [Q] of the epoch that was scored last; nan: no valid match
 

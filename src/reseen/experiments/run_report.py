@@ -11,17 +11,17 @@ import numpy as np
 from reseen.config import Config
 from reseen.evaluation import embed_crops, ranked_lists, sees_grey
 from reseen.evaluation.search import Step
-from reseen.experiments import figures
-from reseen.experiments.canvas import save_figure
 from reseen.experiments.configure import SCENES
 from reseen.experiments.kinds import open_crops, open_scenes
+from reseen.experiments.pages import figures
+from reseen.experiments.pages.canvas import save_figure
+from reseen.experiments.pages.report import run_report
+from reseen.experiments.pages.search_report import result_picture, search_pictures
 from reseen.experiments.progress import Progress
-from reseen.experiments.report import run_report
 from reseen.experiments.run_files import read_config
-from reseen.experiments.search_report import result_picture, search_pictures
-from reseen.experiments.two_step_config import is_two_step, read_two_step
-from reseen.experiments.two_step_report import two_step_report
-from reseen.experiments.two_step_search import two_step_finder
+from reseen.experiments.two_step.config import is_two_step, read_two_step
+from reseen.experiments.two_step.report import two_step_report
+from reseen.experiments.two_step.search import two_step_finder
 from reseen.experiments.usable import usable, usable_scenes
 from reseen.models import Encoder
 from reseen.records import LabelledCrops, ReidData, SearchData

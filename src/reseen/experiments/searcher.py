@@ -21,8 +21,8 @@ from reseen.device import autocast, resolve_device, resolve_precision
 from reseen.errors import ReseenError
 from reseen.evaluation.encoders import available
 from reseen.evaluation.search import features_of
-from reseen.experiments.two_step_config import is_two_step
-from reseen.experiments.two_step_search import cut_embedder, cut_out
+from reseen.experiments.two_step.config import is_two_step
+from reseen.experiments.two_step.search import cut_embedder, cut_out
 from reseen.models.embedding import evaluation_mode
 from reseen.models.search import SearchNetwork
 from reseen.records import SceneDetections

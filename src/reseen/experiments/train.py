@@ -12,7 +12,7 @@ from reseen.experiments.progress import Progress
 from reseen.experiments.run_report import report
 from reseen.experiments.search import train_search
 from reseen.experiments.train_crops import train_run
-from reseen.experiments.two_step import train_two_step
+from reseen.experiments.two_step.run import train_two_step
 from reseen.experiments.usable import usable
 from reseen.training import join
 

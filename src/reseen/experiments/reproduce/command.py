@@ -13,8 +13,8 @@ from rich.table import Table as Rich
 from reseen.config import differences, resolve
 from reseen.config.resolve import unknown
 from reseen.errors import ReseenError
-from reseen.experiments.canvas import write_atomically
-from reseen.experiments.page import Section
+from reseen.experiments.pages.canvas import write_atomically
+from reseen.experiments.pages.page import Section
 from reseen.experiments.reproduce.measure import Job, measure
 from reseen.experiments.reproduce.pictures import pictures
 from reseen.experiments.reproduce.prepare import (

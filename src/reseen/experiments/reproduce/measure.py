@@ -18,8 +18,8 @@ from reseen.config import Config
 from reseen.errors import ReseenError
 from reseen.evaluation import as_record, evaluate_encoder, sees_grey
 from reseen.evaluation.search import evaluate_searcher
-from reseen.experiments.canvas import write_atomically
 from reseen.experiments.kinds import chosen_file
+from reseen.experiments.pages.canvas import write_atomically
 from reseen.experiments.progress import Progress
 from reseen.experiments.reproduce.results import (
     SHORT,
@@ -35,8 +35,8 @@ from reseen.experiments.run_files import PER_QUERY, at, read_metrics
 from reseen.experiments.search import train_search_run
 from reseen.experiments.search_evaluate import usual_size
 from reseen.experiments.train_crops import train_run
-from reseen.experiments.two_step import two_step_run
-from reseen.experiments.two_step_config import TwoStepConfig
+from reseen.experiments.two_step.config import TwoStepConfig
+from reseen.experiments.two_step.run import two_step_run
 from reseen.metrics import DEFAULT_CRITERION
 from reseen.records import UNKNOWN_CAMERA, ReidData, SearchData
 from reseen.training import chosen_epochs, load_encoder, load_searcher

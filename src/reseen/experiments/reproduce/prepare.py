@@ -19,7 +19,7 @@ from reseen.experiments.progress import Progress
 from reseen.experiments.reproduce.results import SHORT, claimed
 from reseen.experiments.reproduce.scales import STREET, Scale
 from reseen.experiments.reproduce.tables import Kind
-from reseen.experiments.two_step_config import TwoStepConfig
+from reseen.experiments.two_step.config import TwoStepConfig
 from reseen.experiments.usable import usable, usable_scenes
 from reseen.records import ReidData, SearchData
 from reseen.training import warm_up

@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from reseen.config import resolve
 from reseen.device import autocast, resolve_precision
-from reseen.experiments.page import Section, Table
+from reseen.experiments.pages.page import Section, Table
 from reseen.models import resolve_device
 from reseen.models.pyramid import build_pyramid
 from reseen.models.search import build_search_network

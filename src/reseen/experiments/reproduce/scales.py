@@ -8,7 +8,7 @@ from typing import Literal
 
 from reseen.config import Config, resolve
 from reseen.experiments.reproduce.tables import MSMT17, TWO_STEP, Row, Table
-from reseen.experiments.two_step_config import TwoStepConfig, two_step_configuration
+from reseen.experiments.two_step.config import TwoStepConfig, two_step_configuration
 
 Scale = Literal["full", "small"]
 STREET = "street"

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from reseen.experiments.canvas import write_atomically
-from reseen.experiments.page import Section, label, write_report
-from reseen.experiments.page import Table as Cells
+from reseen.experiments.pages.canvas import write_atomically
+from reseen.experiments.pages.page import Section, label, write_report
+from reseen.experiments.pages.page import Table as Cells
 from reseen.experiments.reproduce.compare import (
     Finding,
     Results,

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from reseen.data import Targets, open_galleries
 from reseen.evaluation.search import FoundScenes, Step, find_persons
 from reseen.evaluation.search_lists import Finder, Hit, ranked_hits
-from reseen.experiments import figures
-from reseen.experiments.canvas import save_figure
-from reseen.experiments.search_figures import Place, search_results
+from reseen.experiments.pages import figures
+from reseen.experiments.pages.canvas import save_figure
+from reseen.experiments.pages.search_figures import Place, search_results
 from reseen.experiments.searcher import PersonSearcher
 from reseen.records import UNLABELLED, Probe, Scene, SearchData
 from reseen.training import LAST, START, load_searcher

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from reseen.experiments.page import Section, summary_table, write_report
-from reseen.experiments.report import SCENE_PICTURES, evaluations, pictures, settings
+from reseen.experiments.pages.page import Section, summary_table, write_report
+from reseen.experiments.pages.report import SCENE_PICTURES, evaluations, pictures, settings
 from reseen.experiments.run_files import read_metrics
-from reseen.experiments.two_step_crops import MANIFEST, in_words, read_summary
+from reseen.experiments.two_step.crops import MANIFEST, in_words, read_summary
 
 STEPS = (
     "detector: trained for detection alone. Its own page is detector/report/index.html in the run folder. Search "

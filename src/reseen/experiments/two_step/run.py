@@ -17,23 +17,23 @@ from reseen.data import fingerprint, open_data
 from reseen.errors import ReseenError
 from reseen.evaluation import Keep
 from reseen.evaluation.search import search_record
-from reseen.experiments.canvas import write_atomically
 from reseen.experiments.configure import TWO_STEP, stored_weights
+from reseen.experiments.pages.canvas import write_atomically
 from reseen.experiments.progress import Progress
 from reseen.experiments.run_files import keep_per_query
 from reseen.experiments.run_report import report
 from reseen.experiments.search import train_search_run
 from reseen.experiments.search_evaluate import scenes_to_score, tell, usual_size
 from reseen.experiments.train_crops import train_run
-from reseen.experiments.two_step_config import (
+from reseen.experiments.two_step.config import (
     STEPS,
     TwoStepConfig,
     read_two_step,
     two_step_configuration,
     two_step_yaml,
 )
-from reseen.experiments.two_step_crops import MANIFEST, complete, in_words, read_summary, write_crops
-from reseen.experiments.two_step_search import detect_persons, two_step_finder
+from reseen.experiments.two_step.crops import MANIFEST, complete, in_words, read_summary, write_crops
+from reseen.experiments.two_step.search import detect_persons, two_step_finder
 from reseen.experiments.usable import usable_scenes
 from reseen.records import Labels, SearchData
 from reseen.training import ALONE, LAST, Ranks, join, load_searcher, read_checkpoint, trained_config

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from reseen.errors import ReseenError
-from reseen.experiments.canvas import write_atomically
 from reseen.experiments.configure import SCENES
-from reseen.experiments.curves import Epoch, curves
-from reseen.experiments.page import (
+from reseen.experiments.pages.canvas import write_atomically
+from reseen.experiments.pages.curves import Epoch, curves
+from reseen.experiments.pages.page import (
     Section,
     Table,
     cell,

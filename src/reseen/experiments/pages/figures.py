@@ -1,7 +1,7 @@
 """The pictures of images: ranked lists, augmented views (Fig. 2 and 4) and t-SNE (Fig. 6).
 
 Every function returns a :class:`matplotlib.figure.Figure` and touches no global state of pyplot;
-:func:`reseen.experiments.canvas.save_figure` writes it.
+:func:`reseen.experiments.pages.canvas.save_figure` writes it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from reseen.config import DataConfig
 from reseen.data.images import read_image
 from reseen.data.transforms import MEAN, STD, training_transform
 from reseen.errors import ReseenError
-from reseen.experiments.canvas import (
+from reseen.experiments.pages.canvas import (
     COLOURS,
     GRID,
     INK,

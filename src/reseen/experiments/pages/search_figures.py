@@ -14,7 +14,7 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from reseen.errors import ReseenError
-from reseen.experiments.canvas import (
+from reseen.experiments.pages.canvas import (
     BLUE,
     GREEN,
     GRID,

@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
 from reseen.errors import ReseenError
-from reseen.experiments.canvas import (
+from reseen.experiments.pages.canvas import (
     COLOURS,
     DASHES,
     INK,

@@ -1,0 +1,1 @@
+"""What is drawn and written of a run: figures, tables, and the page that holds them."""

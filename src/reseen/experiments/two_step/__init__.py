@@ -1,0 +1,1 @@
+"""The competitor of person search: a detector, then re-identification of what it finds."""
