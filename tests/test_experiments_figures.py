@@ -21,7 +21,7 @@ from reseen.config import DataConfig
 from reseen.errors import ReseenError
 from reseen.experiments.pages import canvas, figures
 from reseen.experiments.pages.curves import curves, series
-from reseen.experiments.pages.figures import augmentation_panel, ranked_lists, tsne
+from reseen.experiments.pages.figures import augmentation_panel, ranked_lists
 from reseen.training import chosen_epochs
 
 SMALL = DataConfig(height=32, width=16)
@@ -223,75 +223,6 @@ def test_the_panel_shows_the_configured_transform(crops: list[Path]) -> None:
     raw, first, second, *_ = views(augmentation_panel(crops[:1], still))
     np.testing.assert_allclose(first, raw / 255, atol=1e-6)
     np.testing.assert_allclose(second, raw / 255, atol=1e-6)
-
-
-# --- t-SNE ---
-
-
-@pytest.fixture(scope="module")
-def space() -> tuple[np.ndarray, np.ndarray]:
-    rng = np.random.default_rng(0)
-    people = np.repeat(np.arange(8), 3)
-    return (rng.normal(size=(8, 16))[people] + 0.8 * rng.normal(size=(24, 16))).astype(np.float32), people
-
-
-def points(figure: Figure) -> np.ndarray:
-    return np.concatenate([c.get_offsets() for c in figure.axes[0].collections])
-
-
-def test_tsne_is_the_same_every_time_and_tells_identities_apart(space: tuple[np.ndarray, np.ndarray]) -> None:
-    features, people = space
-    one, two = (tsne({"model": torch.from_numpy(features)}, people) for _ in range(2))
-    np.testing.assert_array_equal(points(one), points(two))
-    looks = {(tuple(c.get_facecolor()[0]), str(c.get_paths()[0].vertices)) for c in one.axes[0].collections}
-    assert len(looks) == 8
-    assert points(one).shape == (24, 2)
-
-
-def test_tsne_strip_shows_the_nearest_neighbours(
-    space: tuple[np.ndarray, np.ndarray], crops: list[Path]
-) -> None:
-    features, people = space
-    models = {"before": np.roll(features, 5, axis=0), "after": features}
-    orders = {}
-    for name, rows in models.items():  # oracle: slow loops over cosine similarities
-        orders[name] = []
-        for i in range(24):
-            cosine = [
-                rows[i] @ rows[j] / np.linalg.norm(rows[i]) / np.linalg.norm(rows[j]) for j in range(24)
-            ]
-            ranked = sorted((j for j in range(24) if j != i), key=lambda j, c=cosine: (-c[j], j))
-            orders[name].append(ranked[:4])
-    strangers = [sum(people[j] != people[i] for j in orders["before"][i]) for i in range(24)]
-    focus = strangers.index(max(strangers))
-    flags = [people[j] == people[focus] for name in models for j in orders[name][focus]]
-    figure = tsne(models, people, paths=crops, nearest=4)
-    assert [t for t in texts(figure) if t in "✓✗"] == ["✓" if flag else "✗" for flag in flags]
-    assert {"before", "after"} <= set(texts(figure))
-    assert len(figure.axes[0].images) == 2 * 5
-
-
-def test_tsne_stands_collapse_and_unknown_people(space: tuple[np.ndarray, np.ndarray]) -> None:
-    features, people = space
-    unknown = np.where(people < 3, -1, people)
-    figure = tsne({"collapsed": np.ones_like(features), "one column": features[:, :1]}, unknown)
-    assert np.isfinite(points(figure)).all()
-    assert len(figure.axes[0].collections) == 2 * 6
-
-
-def test_tsne_refuses_what_it_cannot_show(space: tuple[np.ndarray, np.ndarray], crops: list[Path]) -> None:
-    features, people = space
-    broken = features.copy()
-    broken[2, 3] = np.nan
-    for models, ids, paths, word in (
-        ({}, people, None, "at least one model"),
-        ({"m": features[:4]}, people[:4], None, "five images"),
-        ({"m": features[:9]}, people, None, "features"),
-        ({"m": broken}, people, None, "finite"),
-        ({"m": features}, people, crops[:3], "path"),
-    ):
-        with pytest.raises(ReseenError, match=word):
-            tsne(models, ids, paths=paths)
 
 
 # --- saving ---

@@ -21,7 +21,7 @@ from reseen.errors import ReseenError
 from reseen.evaluation.search import evaluate_searcher, find_persons
 from reseen.evaluation.search_lists import ranked_hits
 from reseen.experiments import run_report
-from reseen.experiments.pages import figures, search_report
+from reseen.experiments.pages import search_report
 from reseen.experiments.pages.canvas import BLUE, GREEN, VERMILLION
 from reseen.experiments.pages.search_figures import Place, search_results
 from reseen.experiments.two_step import run as two_step
@@ -331,7 +331,7 @@ def test_tsne_takes_the_persons_with_most_boxes(
         shown.update(features=features, identities=identities)
         return search_results([Place(data.train[0].path, data.train[0].boxes[0])], [[]])
 
-    monkeypatch.setattr(figures, "tsne", keep)
+    monkeypatch.setattr(search_report, "tsne", keep)
     monkeypatch.setattr(search_report, "TSNE_PEOPLE", 2)
     monkeypatch.setattr(search_report, "TSNE_BOXES", 3)
     labels = np.concatenate(data.train_identities)

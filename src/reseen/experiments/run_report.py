@@ -17,6 +17,7 @@ from reseen.experiments.pages import figures
 from reseen.experiments.pages.canvas import save_figure
 from reseen.experiments.pages.report import run_report
 from reseen.experiments.pages.search_report import result_picture, search_pictures
+from reseen.experiments.pages.tsne import tsne
 from reseen.experiments.progress import Progress
 from reseen.experiments.run_files import read_config
 from reseen.experiments.two_step.config import is_two_step, read_two_step
@@ -157,7 +158,7 @@ def crops_tsne(
     rows = np.flatnonzero(np.isin(images.train_identities, people))[:TSNE_IMAGES]
     crops = tuple(images.train[i] for i in rows)
     return save_figure(
-        figures.tsne(
+        tsne(
             {
                 name: embed_crops(encoder, crops, config, grey=grey).numpy()
                 for name, encoder in models.items()

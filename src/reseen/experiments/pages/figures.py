@@ -7,18 +7,15 @@ Every function returns a :class:`matplotlib.figure.Figure` and touches no global
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
 import torch
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Circle, Rectangle
-from numpy.typing import ArrayLike, NDArray
-from sklearn.manifold import TSNE
+from numpy.typing import NDArray
 from torch import Tensor
 
 from reseen.config import DataConfig
@@ -26,10 +23,7 @@ from reseen.data.images import read_image
 from reseen.data.transforms import MEAN, STD, training_transform
 from reseen.errors import ReseenError
 from reseen.experiments.pages.canvas import (
-    COLOURS,
     GRID,
-    INK,
-    MARKERS,
     MUTED,
     STYLE,
     WIDTH,
@@ -128,112 +122,3 @@ def augmentation_panel(paths: Sequence[Path], config: DataConfig, *, seed: int =
                 for position, head in enumerate(heads):
                     axes.text(x + 0.54 + 1.08 * position, 0.22, head, ha="center", va="center", fontsize=10)
     return figure
-
-
-def tsne(
-    features: Mapping[str, ArrayLike],
-    identities: ArrayLike,
-    *,
-    paths: Sequence[Path] | None = None,
-    seed: int = 0,
-    nearest: int = 7,
-) -> Figure:
-    """t-SNE of the same M images under each model, side by side, in the manner of Fig. 6.
-
-    ``features`` maps a title to ``[M, D]``; ``identities`` ``[M]`` give colour and shape (negative: unknown,
-    grey). About 1,000 images of 60 identities read well, as in the paper. With ``paths`` ``[M]`` a ring marks
-    one image per model, chosen by the first: the one with the most strangers among its ``nearest``
-    neighbours. Below stand those neighbours in each model (cosine, in the full feature space, so not an
-    artefact of the projection), ticked when of the same identity. Raises :class:`ReseenError` when
-    lengths differ, fewer than five images are given, or a feature is not finite.
-    """
-    people = np.asarray(identities, dtype=np.int64)
-    spaces = {title: np.asarray(rows, dtype=np.float32) for title, rows in features.items()}
-    _check_spaces(spaces, people, paths)
-    hits = {title: _nearest(rows, min(nearest, len(people) - 1)) for title, rows in spaces.items()}
-    strangers = (people[next(iter(hits.values()))] != people[:, None]).sum(axis=1)
-    focus = int(np.argmax(np.where(people >= 0, strangers, -1)))
-    side = 5.0  # units: tiles are one wide
-    pitch = side / (hits[next(iter(hits))].shape[1] + 1.4)  # of the strip of neighbours below
-    width, strip = (side + 0.4) * len(spaces) - 0.4, 0.5 + 1.8 * pitch if paths is not None else 0.0
-    with mpl.rc_context(STYLE):
-        figure, axes = sheet(width, 0.5 + side + strip, inches=WIDTH * width / max(width, 2 * side + 0.4))
-        for column, (title, rows) in enumerate(spaces.items()):
-            x = column * (side + 0.4)
-            axes.text(x, 0.25, title, va="center", fontsize=10, fontweight="bold")
-            spread = _spread_out(rows, seed) * (side - 0.4) + (x + 0.2, 0.65)
-            axes.add_patch(Rectangle((x, 0.45), side, side, facecolor="#f7f8f9", zorder=0))
-            _scatter(axes, spread, people)
-            if paths is not None:
-                axes.add_patch(
-                    Circle(tuple(spread[focus]), 0.16, fill=False, edgecolor=INK, linewidth=1.6, zorder=6)
-                )
-                _strip(axes, paths, people, focus, hits[title][focus], x, 0.5 + side, pitch)
-    return figure
-
-
-def _check_spaces(
-    spaces: Mapping[str, NDArray[np.float32]], people: NDArray[np.int64], paths: Sequence[Path] | None
-) -> None:
-    if not spaces or people.ndim != 1 or len(people) < 5:
-        raise ReseenError("t-SNE needs at least one model and five images: choose a larger sample")
-    if paths is not None and len(paths) != len(people):
-        raise ReseenError(f"t-SNE needs a path for each of the {len(people)} images, not {len(paths)}")
-    for title, rows in spaces.items():
-        if rows.ndim != 2 or len(rows) != len(people):
-            raise ReseenError(f"{title}: t-SNE needs features [{len(people)}, D], not {list(rows.shape)}")
-        if not np.isfinite(rows).all():
-            raise ReseenError(f"{title}: t-SNE needs finite features; the model that made them has diverged")
-
-
-def _nearest(rows: NDArray[np.float32], k: int) -> NDArray[np.int64]:
-    """Indices ``[M, k]`` of the most similar other rows (cosine), ties to the smaller index."""
-    unit = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
-    similarity = unit @ unit.T
-    np.fill_diagonal(similarity, -np.inf)
-    order: NDArray[np.int64] = np.argsort(-similarity, axis=1, kind="stable")[:, :k]
-    return order
-
-
-def _spread_out(rows: NDArray[np.float32], seed: int) -> NDArray[np.float64]:
-    """t-SNE of ``[M, D]`` in the unit square ``[M, 2]``; the same seed gives the same picture."""
-    if np.ptp(rows, axis=0).max() < 1e-6:  # collapsed features are one point, and t-SNE would divide by zero
-        return np.full((len(rows), 2), 0.5)
-    perplexity = min(30.0, (len(rows) - 1) / 3)
-    start = "pca" if rows.shape[1] > 1 else "random"
-    flat = TSNE(2, perplexity=perplexity, init=start, random_state=seed).fit_transform(rows)
-    low = flat.min(axis=0)
-    square: NDArray[np.float64] = (flat - low) / max(float(np.ptp(flat, axis=0).max()), 1e-12)
-    return square
-
-
-def _scatter(axes: Axes, points: NDArray[np.float64], people: NDArray[np.int64]) -> None:
-    """Points by identity: the colour changes first, then the shape, so that 56 identities differ."""
-    size = float(np.clip(9000 / len(points), 8, 34))
-    for position, person in enumerate(np.unique(people)):
-        own = points[people == person]
-        colour = COLOURS[position % len(COLOURS)] if person >= 0 else "#c4c8ce"
-        shape = MARKERS[position // len(COLOURS) % len(MARKERS)] if person >= 0 else "."
-        axes.scatter(
-            own[:, 0], own[:, 1], s=size, c=colour, marker=shape, linewidths=0.3, edgecolors="white", zorder=3
-        )
-
-
-def _strip(
-    axes: Axes,
-    paths: Sequence[Path],
-    people: NDArray[np.int64],
-    focus: int,
-    neighbours: NDArray[np.int64],
-    x: float,
-    y: float,
-    pitch: float,
-) -> None:
-    """The ringed image, and its nearest neighbours in one model."""
-    width, tall = 0.9 * pitch, 1.8 * pitch
-    tile(axes, pixels(paths[focus]), x, y + 0.4, width=width, tall=tall)
-    axes.text(x, y + 0.2, "ringed image and its nearest neighbours", va="center", color=MUTED, fontsize=8)
-    for position, row in enumerate(neighbours):
-        left = x + (position + 1.4) * pitch
-        tile(axes, pixels(paths[int(row)]), left, y + 0.4, width=width, tall=tall)
-        mark(axes, bool(people[row] == people[focus]), left, y + 0.4, width=width, tall=tall)

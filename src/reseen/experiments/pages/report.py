@@ -48,9 +48,10 @@ PICTURES = {
     "someone else.",
     "augmentation": "What training sees: the raw image, T, T', grey after T' and colour jitter after T'. The "
     "last three share one draw of T', so that only what follows it differs (Fig. 2 and 4 of the paper).",
-    "tsne": "The same images under each model; colour and shape stand for the identity. The ring is on the "
-    "image with the most strangers among its nearest neighbours under the first model. Below are its "
-    "neighbours under each model, by cosine in the full feature space (Fig. 6 of the paper).",
+    "tsne": "The same images under each model; colour and shape stand for the identity. Below, the "
+    "window of each map is enlarged: it lies around the person on whom the models differ most, whichever is the "
+    "better one. A whole green frame is that person, a dashed one somebody else; a dot or a cross has no room for its "
+    "image. The share is counted in the full feature space, by cosine (Fig. 6 of the paper).",
 }
 SCENE_PICTURES = {  # of runs that search scenes
     "search-result": "On the left whom is searched for: the scene with the given box, and the person cut out of it. "

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from reseen.data import Targets, open_galleries
 from reseen.evaluation.search import FoundScenes, Step, find_persons
 from reseen.evaluation.search_lists import Finder, Hit, ranked_hits
-from reseen.experiments.pages import figures
 from reseen.experiments.pages.canvas import save_figure
 from reseen.experiments.pages.search_figures import Place, search_results
+from reseen.experiments.pages.tsne import tsne
 from reseen.experiments.searcher import PersonSearcher
 from reseen.records import UNLABELLED, Probe, Scene, SearchData
 from reseen.training import LAST, START, load_searcher
@@ -113,7 +113,7 @@ def tsne_picture(
     if len(places) < 5:
         return None
     return save_figure(
-        figures.tsne(
+        tsne(
             {
                 name: embed_boxes(searcher, data.train, places[:, :2], partial(_told, step))
                 for name, searcher in models.items()
