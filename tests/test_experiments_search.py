@@ -20,8 +20,7 @@ from reseen.data import draw_search_street, open_data, open_search_data, read_im
 from reseen.errors import ReseenError
 from reseen.evaluation.search import evaluate_searcher, find_persons
 from reseen.evaluation.search_lists import ranked_hits
-from reseen.experiments import run_report
-from reseen.experiments.pages import search_report
+from reseen.experiments import run_report, search_report
 from reseen.experiments.pages.canvas import BLUE, GREEN, VERMILLION
 from reseen.experiments.pages.search_figures import Place, search_results
 from reseen.experiments.two_step import run as two_step

@@ -1,9 +1,12 @@
-"""What a run folder holds in words and numbers: epochs, evaluations, settings, each query's score."""
+"""What a run folder holds in words and numbers (epochs, evaluations, settings, each query's score), and how a file is
+written so that nothing is lost."""
 
 from __future__ import annotations
 
 import json
 import math
+import os
+import tempfile
 from collections.abc import Callable, Mapping
 from functools import partial
 from io import BytesIO
@@ -15,9 +18,31 @@ import yaml
 from numpy.typing import NDArray
 
 from reseen.errors import ReseenError
-from reseen.experiments.pages.canvas import write_atomically
 
 PER_QUERY = "average-precision.npy"  # float64 [Q] of the epoch that was scored last; nan: no valid match
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that a reader sees the old one or the new one, never a part. Makes its folder.
+
+    Raises :class:`ReseenError` when the disk is full or the folder may not be written.
+    """
+    temporary: str | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except OSError as error:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+        raise ReseenError(
+            f"cannot write {path} ({error.strerror}): free space or choose another --run"
+        ) from error
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:

@@ -16,10 +16,10 @@ from reseen.experiments.kinds import open_crops, open_scenes
 from reseen.experiments.pages import figures
 from reseen.experiments.pages.canvas import save_figure
 from reseen.experiments.pages.report import run_report
-from reseen.experiments.pages.search_report import result_picture, search_pictures
 from reseen.experiments.pages.tsne import tsne
 from reseen.experiments.progress import Progress
 from reseen.experiments.run_files import read_config
+from reseen.experiments.search_report import result_picture, search_pictures
 from reseen.experiments.two_step.config import is_two_step, read_two_step
 from reseen.experiments.two_step.report import two_step_report
 from reseen.experiments.two_step.search import two_step_finder

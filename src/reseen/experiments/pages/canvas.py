@@ -7,8 +7,6 @@ alone: lines differ in dash, right and wrong in frame and sign, identities in co
 from __future__ import annotations
 
 import io
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +17,7 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from reseen.data.images import read_image
-from reseen.errors import ReseenError
+from reseen.experiments.run_files import write_atomically
 
 WIDTH = 9.2  # inches: the report's column at 96 pixels an inch
 DPI = 160
@@ -78,29 +76,6 @@ def save_figure(figure: Figure, path: Path, *, title: str = "", alt: str = "") -
     """Write :func:`png_bytes` to ``path`` (atomically) and return it."""
     write_atomically(path, png_bytes(figure, title=title, alt=alt))
     return path
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that a reader sees the old one or the new one, never a part. Makes its folder.
-
-    Raises :class:`ReseenError` when the disk is full or the folder may not be written.
-    """
-    temporary: str | None = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except OSError as error:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
-        raise ReseenError(
-            f"cannot write {path} ({error.strerror}): free space or choose another --run"
-        ) from error
 
 
 # --- tiles: images laid out on one bare axes, in units of a tile's width, y downwards ---

@@ -21,7 +21,8 @@ from PIL import Image
 from rich.text import Text
 
 from reseen.errors import ReseenError
-from reseen.experiments.pages.canvas import png_bytes, write_atomically
+from reseen.experiments.pages.canvas import png_bytes
+from reseen.experiments.run_files import write_atomically
 
 FOOTER = "Pictures of persons are personal data: treat this page as you treat the images."
 UNBROKEN = "&#8209;"  # a hyphen at which no line breaks: rank-1

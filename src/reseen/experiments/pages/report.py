@@ -9,7 +9,6 @@ from typing import Any
 
 from reseen.errors import ReseenError
 from reseen.experiments.configure import SCENES
-from reseen.experiments.pages.canvas import write_atomically
 from reseen.experiments.pages.curves import Epoch, curves
 from reseen.experiments.pages.page import (
     Section,
@@ -22,7 +21,7 @@ from reseen.experiments.pages.page import (
     summary_table,
     write_report,
 )
-from reseen.experiments.run_files import at, read_config, read_lines, read_metrics
+from reseen.experiments.run_files import at, read_config, read_lines, read_metrics, write_atomically
 from reseen.training import chosen_epochs
 
 __all__ = [

@@ -13,7 +13,6 @@ from rich.table import Table as Rich
 from reseen.config import differences, resolve
 from reseen.config.resolve import unknown
 from reseen.errors import ReseenError
-from reseen.experiments.pages.canvas import write_atomically
 from reseen.experiments.pages.page import Section
 from reseen.experiments.reproduce.measure import Job, measure
 from reseen.experiments.reproduce.pictures import pictures
@@ -30,6 +29,7 @@ from reseen.experiments.reproduce.runtime import runtime_section
 from reseen.experiments.reproduce.scales import Scale, configuration_of, settings_of
 from reseen.experiments.reproduce.tables import TABLES, TWO_STEP, Table
 from reseen.experiments.reproduce.write import Block, main_cells, write_table
+from reseen.experiments.run_files import write_atomically
 from reseen.records import ReidData, SearchData
 
 Data = ReidData | SearchData

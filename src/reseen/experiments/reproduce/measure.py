@@ -19,7 +19,6 @@ from reseen.errors import ReseenError
 from reseen.evaluation import as_record, evaluate_encoder, sees_grey
 from reseen.evaluation.search import evaluate_searcher
 from reseen.experiments.kinds import chosen_file
-from reseen.experiments.pages.canvas import write_atomically
 from reseen.experiments.progress import Progress
 from reseen.experiments.reproduce.results import (
     SHORT,
@@ -31,7 +30,7 @@ from reseen.experiments.reproduce.results import (
     write_result,
 )
 from reseen.experiments.reproduce.tables import Row
-from reseen.experiments.run_files import PER_QUERY, at, read_metrics
+from reseen.experiments.run_files import PER_QUERY, at, read_metrics, write_atomically
 from reseen.experiments.search import train_search_run
 from reseen.experiments.search_evaluate import usual_size
 from reseen.experiments.train_crops import train_run

@@ -12,12 +12,12 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from reseen.config import resolve
 from reseen.experiments.pages.canvas import COLOURS, DASHES, STYLE, WIDTH, save_figure
 from reseen.experiments.pages.page import Section
-from reseen.experiments.pages.search_report import tsne_picture
 from reseen.experiments.progress import Progress
 from reseen.experiments.reproduce.measure import Job
 from reseen.experiments.reproduce.tables import Table
 from reseen.experiments.run_files import at, read_metrics
 from reseen.experiments.run_report import crops_tsne, panel
+from reseen.experiments.search_report import tsne_picture
 from reseen.experiments.searcher import PersonSearcher
 from reseen.records import ReidData, SearchData
 from reseen.training import load_encoder, load_searcher

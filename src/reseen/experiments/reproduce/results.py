@@ -21,8 +21,7 @@ from reseen.config import fingerprint as config_fingerprint
 from reseen.data import fingerprint as images_fingerprint
 from reseen.data import open_galleries
 from reseen.errors import ReseenError
-from reseen.experiments.pages.canvas import write_atomically
-from reseen.experiments.run_files import write_array
+from reseen.experiments.run_files import write_array, write_atomically
 from reseen.experiments.two_step.config import TwoStepConfig
 from reseen.records import ReidData, SearchData
 

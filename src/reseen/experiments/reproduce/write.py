@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from reseen.experiments.pages.canvas import write_atomically
 from reseen.experiments.pages.page import Section, label, write_report
 from reseen.experiments.pages.page import Table as Cells
 from reseen.experiments.reproduce.compare import (
@@ -20,6 +19,7 @@ from reseen.experiments.reproduce.compare import (
 )
 from reseen.experiments.reproduce.results import Result
 from reseen.experiments.reproduce.tables import Table
+from reseen.experiments.run_files import write_atomically
 
 WAYS = {
     "last": "last epoch",

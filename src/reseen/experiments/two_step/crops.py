@@ -15,7 +15,7 @@ from torch import Tensor
 
 from reseen.data.images import read_image
 from reseen.errors import ReseenError
-from reseen.experiments.pages.canvas import write_atomically
+from reseen.experiments.run_files import write_atomically
 from reseen.experiments.two_step.search import MIN_SCORE, Found, cut_out
 from reseen.metrics import detection_scores
 from reseen.records import UNKNOWN_CAMERA, SceneDetections, SearchData

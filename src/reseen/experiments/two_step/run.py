@@ -18,9 +18,8 @@ from reseen.errors import ReseenError
 from reseen.evaluation import Keep
 from reseen.evaluation.search import search_record
 from reseen.experiments.configure import TWO_STEP, stored_weights
-from reseen.experiments.pages.canvas import write_atomically
 from reseen.experiments.progress import Progress
-from reseen.experiments.run_files import keep_per_query
+from reseen.experiments.run_files import keep_per_query, write_atomically
 from reseen.experiments.run_report import report
 from reseen.experiments.search import train_search_run
 from reseen.experiments.search_evaluate import scenes_to_score, tell, usual_size
