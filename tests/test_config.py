@@ -44,6 +44,13 @@ CHANGES = {
 }
 
 
+R_SIAMNET = {  # Tables 6 and 8 of R-SiamNet
+    "r-siamnet-faster-rcnn": {"search.detector"},
+    "r-siamnet-retinanet": {"search.detector"},
+    "r-siamnet-no-filter": {"search.image_filter"},
+}
+
+
 @pytest.mark.parametrize("name", recipe_names())
 def test_recipe_resolves_is_named_and_survives_yaml(name):
     config = resolve(name)
@@ -57,6 +64,11 @@ def test_recipe_resolves_is_named_and_survives_yaml(name):
 @pytest.mark.parametrize(("name", "changes"), CHANGES.items())
 def test_ablation_changes_what_its_row_says(name, changes):
     assert set(differences(Config(), resolve(name))) == changes
+
+
+@pytest.mark.parametrize(("name", "changes"), R_SIAMNET.items())
+def test_ablation_of_r_siamnet_changes_what_its_row_says(name, changes):
+    assert set(differences(resolve("r-siamnet"), resolve(name))) == changes
 
 
 def test_no_two_recipes_are_the_same():

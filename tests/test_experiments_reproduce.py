@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from reseen import cli
-from reseen.config import recipe_names, resolve
+from reseen.config import fingerprint, recipe_names, resolve
 from reseen.config.resolve import RECIPES
 from reseen.errors import ReseenError
 from reseen.experiments.reproduce import reproduce
@@ -85,6 +85,20 @@ def test_msmt17_has_its_preset():
     }
     assert iterations["cacl"] == 800
     assert iterations["cluster-contrast"] == 400
+
+
+def test_cluster_contrast_keeps_its_sixteen_identities_in_a_small_batch():
+    table = TABLES["cacl-table1"]
+    row = table.rows["cluster-contrast"]
+    for scale, data in (("small", "anything"), ("small", "street"), ("full", MARKET)):
+        train = configuration_of(row, table, data, scale, 1).train
+        assert train.batch_size // train.instances == 16
+
+
+def test_the_steps_of_cacl_strong_end_at_its_recipe():
+    table = TABLES["cacl-strong"]
+    last = configuration_of(table.rows["cacl-strong"], table, MARKET, "full", 1)
+    assert fingerprint(last) == fingerprint(resolve("cacl-strong"))
 
 
 def test_figures_of_the_papers_are_those_that_recipes_cite():

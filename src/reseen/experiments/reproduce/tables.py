@@ -253,12 +253,8 @@ TABLES: dict[str, Table] = {
         "Detectors",
         "scenes",
         {
-            "faster-rcnn": Row(
-                "Faster R-CNN", "r-siamnet", ("search.detector=faster-rcnn",), paper={CUHK: (84.84, 85.72)}
-            ),
-            "retinanet": Row(
-                "RetinaNet", "r-siamnet", ("search.detector=retinanet",), paper={CUHK: (85.39, 86.59)}
-            ),
+            "faster-rcnn": Row("Faster R-CNN", "r-siamnet-faster-rcnn", paper={CUHK: (84.84, 85.72)}),
+            "retinanet": Row("RetinaNet", "r-siamnet-retinanet", paper={CUHK: (85.39, 86.59)}),
             "r-siamnet": REPPOINTS,
         },
         (
@@ -283,8 +279,7 @@ TABLES: dict[str, Table] = {
         {
             "no-filter": Row(
                 "R-SiamNet w/o filter",
-                "r-siamnet",
-                ("search.image_filter=none",),
+                "r-siamnet-no-filter",
                 paper={CUHK: (84.74, 85.64), PRW: (20.31, 72.23)},
             ),
             "r-siamnet": SIAM,
