@@ -31,6 +31,7 @@ from reseen.experiments.reproduce.results import (
 from reseen.experiments.reproduce.scales import configuration_of
 from reseen.experiments.reproduce.tables import CUHK, MARKET, MSMT17, PRW, TABLES, TWO_STEP, Claim
 from reseen.experiments.reproduce.write import Block, as_csv, main_cells, markdown, sources_differ
+from reseen.metrics import DEFAULT_CRITERION
 from worlds import TINY, tiny
 
 TINY_STREETS = Streets(
@@ -185,7 +186,14 @@ def market_folder(tmp_path):
 
 def result(row: str, seed: int, ap, *, source: str = "s", **scores) -> Result:
     record = {"mean_ap": float(np.nanmean(ap)), "rank1": 0.5, "rank5": 0.6, "rank10": 0.7, **scores}
-    about = {"cameras": "sampler", "source": source, "fingerprint": f"{row}{seed}", "test_digest": "test"}
+    about = {
+        "cameras": "sampler",
+        "source": source,
+        "fingerprint": f"{row}{seed}",
+        "test_digest": "test",
+        "criterion": DEFAULT_CRITERION,
+        "machine": {"precision": "bf16"},
+    }
     return Result(row, seed, MARKET, {"last": {"epoch": 3, **record}}, about, np.asarray(ap, dtype=float))
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from reseen.data import TrainBatch
 from reseen.errors import ReseenError
+from reseen.losses import camera_loss
 from reseen.methods import get_method
 from reseen.methods.cameras import split_by_camera
 from reseen.records import PseudoLabels
@@ -168,7 +171,8 @@ def test_centres_by_camera_are_unit_means_of_the_cluster_there_and_each_image_mo
     labels[5] = -1  # in no cluster
     taken_by = np.arange(len(crops)) % 2 + 3
     taken_by[6] = -1  # an unknown camera is one more
-    split_by_camera(run, run.memory["first"], PseudoLabels(labels), taken_by)
+    run.memory["cameras"] = torch.from_numpy(taken_by)
+    split_by_camera(run, run.memory["first"], PseudoLabels(labels))
 
     pairs = sorted({(k, c) for k, c in zip(labels.tolist(), taken_by.tolist(), strict=True) if k >= 0})
     assert run.memory["cluster_of_camera_centre"].tolist() == [k for k, _ in pairs]
@@ -191,6 +195,30 @@ def test_the_camera_term_needs_cameras(tmp_path):
     crops, _ = people(tmp_path)
     method = get_method("cacl")
     run = new_run(tiny("cacl", "loss.camera_weight=0.5"), method, weights="none", say=lambda line: None)
-    method.start(run, crops)
     with pytest.raises(ReseenError, match="leave it 0"):
-        method.assign(run, run.memory["first"], np.full(len(crops), -1))
+        method.start(run, tuple(replace(crop, camera=-1) for crop in crops))
+
+
+def test_the_camera_term_has_its_weight_and_reaches_the_first_branch_alone(tmp_path):
+    crops, _ = people(tmp_path)
+    method = get_method("cacl")
+    run = new_run(tiny("cacl", "loss.camera_weight=0.5"), method, weights="none", say=lambda line: None)
+    method.start(run, crops)
+    run.labels = np.arange(len(crops)) // 4
+    method.remember(run, run.memory["first"], PseudoLabels.of(run.labels))
+    rows, images = torch.arange(8), torch.randn(2, 8, 3, 32, 16)
+    labels = torch.from_numpy(run.labels)[rows]
+    run.networks.train()
+    terms, keys = method.losses(run, TrainBatch(rows, images[0], images[1]), labels)
+    value = camera_loss(
+        keys["first"], run.memory["camera_centres"], labels, run.memory["cluster_of_camera_centre"]
+    )
+    assert value > 0
+    assert terms["camera"].item() == pytest.approx(0.5 * value.item(), rel=1e-6)
+    terms["camera"].backward()
+    reached = {
+        name
+        for name, module in run.networks.named_children()
+        if any(p.grad is not None and p.grad.abs().sum() > 0 for p in module.parameters())
+    }
+    assert reached == {"first"}

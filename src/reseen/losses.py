@@ -125,13 +125,13 @@ def camera_loss(
         centres: rows c, one for each cluster and camera, shape ``[P, D]``. Constants.
         labels: pseudo label of each feature, int64 ``[N]``; each has a centre at least.
         clusters: pseudo label of each centre, int64 ``[P]``.
-        temperature: tau > 0, no unit. hardest: as many negatives, or all there are.
+        temperature: tau > 0, no unit. hardest: as many negatives, or all there are. Both defaults are CAP's.
 
     Returns:
         Scalar, the mean over N in nats.
     """
-    if temperature <= 0:
-        raise ValueError(f"temperature must be above 0, not {temperature}")
+    if temperature <= 0 or hardest < 0:
+        raise ValueError(f"temperature must be above 0 and hardest at least 0: {temperature}, {hardest}")
     features, centres = _raise_half(features, centres)
     if features.ndim != 2 or centres.ndim != 2 or features.shape[1] != centres.shape[1]:
         raise ValueError(f"features {list(features.shape)} and centres {list(centres.shape)} must share D")

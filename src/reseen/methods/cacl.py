@@ -15,7 +15,7 @@ from reseen.config import Config
 from reseen.data import TrainBatch
 from reseen.evaluation import sees_grey
 from reseen.losses import instance_loss, inter_view_loss
-from reseen.methods.cameras import camera_term, move_centres, split_by_camera
+from reseen.methods.cameras import camera_term, keep_cameras, move_centres, split_by_camera
 from reseen.methods.common import (
     ON_CROPS,
     contrast,
@@ -53,10 +53,8 @@ def views(config: Config) -> tuple[str, ...]:
 
 
 def start(run: Run, crops: tuple[Crop, ...]) -> None:
-    """Algorithm 1, line 1: each memory starts from the features of its own branch, in its own view.
-
-    ``second_memory_init: colour`` is the release, whose second memory starts from colour images.
-    """
+    """Algorithm 1, line 1: each memory starts from the features of its own branch, in its own view (in the release,
+    ``second_memory_init: colour``, the second one from colour images)."""
     if not run.config.cluster.enabled:
         return  # L_I alone reads no memory
     as_released = run.epoch == 0 and run.config.loss.second_memory_init == "colour"
@@ -64,6 +62,8 @@ def start(run: Run, crops: tuple[Crop, ...]) -> None:
     if run.networks.first is not None:
         run.memory["first"] = embed_clean(run, run.networks.first, crops)
     run.memory["second"] = embed_clean(run, run.networks.second, crops, grey=grey)
+    if run.config.loss.camera_weight:
+        keep_cameras(run, crops)
 
 
 def embed(run: Run, crops: tuple[Crop, ...]) -> Tensor:
@@ -86,15 +86,14 @@ def assign(run: Run, features: Tensor, cameras: Labels) -> PseudoLabels:
     """Algorithm 1, line 5. Without clustering (Table 7, first row) nobody gets a label."""
     if not run.config.cluster.enabled:
         return PseudoLabels(np.full(len(features), OUTLIER, dtype=np.int64))
-    pseudo = pseudo_labels(features, cameras, run.config.cluster, run.ranks)
-    if run.config.loss.camera_weight:
-        split_by_camera(run, run.memory["first"], pseudo, cameras)
-    return pseudo
+    return pseudo_labels(features, cameras, run.config.cluster, run.ranks)
 
 
 def remember(run: Run, features: Tensor, pseudo: PseudoLabels) -> None:
     for name in _memories(run):  # Algorithm 1, line 6
         freeze_centroids(run, name)
+    if run.config.loss.camera_weight:
+        split_by_camera(run, run.memory["first"], pseudo)
 
 
 def losses(run: Run, batch: TrainBatch, labels: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

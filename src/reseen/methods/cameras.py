@@ -15,26 +15,31 @@ from torch import Tensor
 from reseen.errors import ReseenError
 from reseen.losses import camera_loss
 from reseen.memory import cluster_means, momentum_update
-from reseen.records import Labels, PseudoLabels
+from reseen.records import Crop, PseudoLabels, cameras_of
 from reseen.training.run import Run
 
+CAMERAS = "cameras"  # int64 [M], -1 = unknown
 CENTRES = "camera_centres"  # [P, D], unit rows: one per cluster and camera that has images of it
 CENTRE_OF = "camera_centre_of"  # int64 [M], centre of each image; -1 = in no cluster
 CLUSTER_OF = "cluster_of_camera_centre"  # int64 [P]
 
 
-def split_by_camera(run: Run, memory: Tensor, pseudo: PseudoLabels, cameras: Labels) -> None:
-    """Centres of an epoch: means of the rows ``[M, D]`` of each (cluster, camera), as unit vectors.
-
-    Images of an unknown camera are those of one more camera.
-
-    Raises:
-        ReseenError: no camera is known.
-    """
+def keep_cameras(run: Run, crops: tuple[Crop, ...]) -> None:
+    """Who took each image. Raises ReseenError where no camera is known."""
+    cameras = cameras_of(crops)
     if not (cameras >= 0).any():
         raise ReseenError(
             "loss.camera_weight needs cameras, and no image has one: name them (docs/data.md), or leave it 0"
         )
+    run.memory[CAMERAS] = torch.from_numpy(cameras)
+
+
+def split_by_camera(run: Run, memory: Tensor, pseudo: PseudoLabels) -> None:
+    """Centres of an epoch: means of the rows ``[M, D]`` of each (cluster, camera), as unit vectors.
+
+    Images of an unknown camera are those of one more camera.
+    """
+    cameras = run.memory[CAMERAS].cpu().numpy()
     inside = pseudo.labels >= 0
     pairs, numbers = np.unique(
         np.stack([pseudo.labels[inside], cameras[inside]], axis=1), axis=0, return_inverse=True

@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table as Rich
 
-from reseen.config import differences, resolve
+from reseen.config import Config, differences, resolve
 from reseen.config.resolve import unknown
 from reseen.errors import ReseenError
 from reseen.experiments.pages.page import Section
@@ -108,7 +108,7 @@ def reproduce(
         )
     if table.figure and len(data) > 1:
         raise ReseenError(f"{name} shows one data set: give one --data")
-    refuse_settings(table, settings)
+    refuse_settings(table, settings, scale)
     if weights and scale == "small" and table.kind == "scenes" and TWO_STEP not in table.rows:
         raise ReseenError(
             f"--weights: at the small scale the networks of {name} begin from nothing; leave it out"
@@ -152,7 +152,7 @@ def _block(plan: Plan, source: Source, chosen: Sequence[str]) -> tuple[Block, li
         result = read_result(job.result_file(out))
         if result is not None:
             results[row].append(result)
-        elif job.failure_file(out).exists():
+        elif row in chosen and job.failure_file(out).exists():
             failed.append(f"{row}, seed {seed}: {job.failure_file(out).read_text().strip()}")
     first = {row: jobs[row, 1] for row in table.rows if results[row] and results[row][0].seed == 1}
     shown: list[Section] = []
@@ -212,14 +212,17 @@ def _measure(job: Job, out: Path) -> None:
     print(f"{title}: mAP {scores['mean_ap']:.1%}  {first} {scores[first]:.1%}")
 
 
-def refuse_settings(table: Table, settings: Sequence[str]) -> None:
-    """Raise ReseenError for a setting that would undo what makes the rows of a table differ."""
+def refuse_settings(table: Table, settings: Sequence[str], scale: Scale) -> None:
+    """Raise ReseenError for a setting that would undo what makes the rows of a table differ at this scale."""
     given = {setting.partition("=")[0].strip() for setting in settings}
     if "seed" in given:
         raise ReseenError(
             "--set seed=...: every row is trained with seeds from 1; choose how many with --seeds"
         )
-    own = [resolve(row.recipe, None, row.settings) for row in table.rows.values() if row.recipe != TWO_STEP]
+    if given & {"method", "recipe"}:
+        raise ReseenError("--set method or recipe: each row has its own; choose rows with --row")
+    rows = [row for row in table.rows.values() if row.recipe != TWO_STEP]
+    own: list[Config] = [configuration_of(row, table, "", scale, 1) for row in rows]  # type: ignore[misc]
     for config in own[1:]:
         undone = given & set(differences(own[0], config))
         if undone:

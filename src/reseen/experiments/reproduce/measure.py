@@ -29,7 +29,7 @@ from reseen.experiments.reproduce.results import (
     row_fingerprint,
     write_result,
 )
-from reseen.experiments.reproduce.tables import Row
+from reseen.experiments.reproduce.tables import TWO_STEP, Row
 from reseen.experiments.run_files import PER_QUERY, at, read_metrics, write_atomically
 from reseen.experiments.search import train_search_run
 from reseen.experiments.search_evaluate import usual_size
@@ -70,7 +70,9 @@ class Job:
         )
 
     def run_folder(self, out: Path) -> Path:
-        return out / "runs" / f"{self.row.recipe}-{self.seed}-{self.training[:SHORT]}"
+        """Named by what is trained and not by its recipe: recipes that come to the same are trained once."""
+        method = TWO_STEP if isinstance(self.config, TwoStepConfig) else self.config.method
+        return out / "runs" / f"{method}-{self.seed}-{self.training[:SHORT]}"
 
     def lock_file(self, out: Path) -> Path:
         return out / "runs" / f"{self.run_folder(out).name}.lock"
@@ -127,18 +129,21 @@ def measure(job: Job, out: Path) -> Result:
 
 
 def cameras_read(job: Job) -> str:
-    """Who reads the cameras of training images: nobody, the sampler (it prefers other cameras), the clustering."""
-    if not isinstance(job.config, Config) or isinstance(job.data, SearchData):
+    """Who reads the cameras of training images: nobody, the sampler (it prefers other cameras), the clustering, the
+    loss. Of two steps the second, whose crops have the cameras of their scenes; R-SiamNet reads none."""
+    config = job.config.reid if isinstance(job.config, TwoStepConfig) else job.config
+    if config.method == "r-siamnet":
         return "no"
-    known = any(crop.camera != UNKNOWN_CAMERA for crop in job.data.train)
+    cameras = np.unique([image.camera for image in job.data.train])
+    known = cameras[cameras != UNKNOWN_CAMERA]
     readers = [
         name
         for name, reads in (
-            ("sampler", job.config.data.camera_aware == "auto"),
-            ("clustering", job.config.cluster.camera_standardise),
-            ("loss", job.config.loss.camera_weight > 0),
+            ("sampler", config.data.camera_aware == "auto" and len(known) > 1),
+            ("clustering", config.cluster.camera_standardise and len(known) > 0),
+            ("loss", config.loss.camera_weight > 0),
         )
-        if reads and known
+        if reads
     ]
     return " and ".join(readers) or "no"
 

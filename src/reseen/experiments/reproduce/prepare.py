@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from reseen.config import Config
+from reseen.config import Config, DataConfig
 from reseen.data import draw_search_street, fingerprint, fraction
 from reseen.data.synthetic import draw_crops
 from reseen.errors import ReseenError
@@ -118,6 +118,15 @@ def weights_of(
     return (given or "imagenet",)
 
 
+# Of DataConfig, what a warm-up does not read: it sees single images in any order, and T alone.
+NOT_WARMED: Mapping[str, Any] = {
+    "second_view": "none",
+    "camera_aware": "auto",
+    "max_bad_share": DataConfig().max_bad_share,
+    "workers": 0,
+}
+
+
 def street_weights(config: Config, data: ReidData, out: Path, streets: Streets) -> Path:
     """The warm-up that stands in for ImageNet's weights on the drawn street: one for each seed, network and T."""
     same = {
@@ -125,7 +134,7 @@ def street_weights(config: Config, data: ReidData, out: Path, streets: Streets) 
         "model": asdict(config.model),
         "weight_decay": config.train.weight_decay,
         "images": fingerprint(data.train, data.root),
-        "data": asdict(replace(config.data, second_view="none", workers=0)),
+        "data": asdict(replace(config.data, **NOT_WARMED)),
         "epochs": streets.warm_up_epochs,
     }
     name = hashlib.sha256(repr(sorted(same.items())).encode()).hexdigest()[:SHORT]

@@ -26,7 +26,14 @@ from reseen.experiments.two_step.config import TwoStepConfig
 from reseen.records import ReidData, SearchData
 
 SHORT = 10  # characters of a fingerprint that names carry
-READ = ("cameras", "source", "fingerprint", "test_digest")  # what tables read of ``about``
+READ = (
+    "cameras",
+    "source",
+    "fingerprint",
+    "test_digest",
+    "criterion",
+    "machine",
+)  # what tables read of ``about``
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from reseen.experiments.reproduce.compare import (
 from reseen.experiments.reproduce.results import Result
 from reseen.experiments.reproduce.tables import Table
 from reseen.experiments.run_files import write_atomically
+from reseen.metrics import DEFAULT_CRITERION
 
 WAYS = {
     "last": "last epoch",
@@ -60,7 +61,7 @@ def main_cells(table: Table, block: Block, *, brief: bool = False) -> Cells:
         scores = [spread(done, column).in_percent() for column in shown]
         cameras = ", ".join(sorted({str(result.about["cameras"]) for result in done})) or "–"
         seeds = ", ".join(str(result.seed) for result in done) or "–"
-        paper = [f"{value:g}" for value in row.paper.get(of, ())] or ["–"] * len(table.columns)
+        paper = [str(value) for value in row.paper.get(of, ())] or ["–"] * len(table.columns)
         lines.append((row.label, *scores, seeds, cameras, *(paper if has_paper else ())))
     return Cells(tuple(columns), tuple(lines), block.title if brief else block.note)
 
@@ -72,16 +73,20 @@ def choice_cells(table: Table, block: Block) -> Cells:
         done = block.results.get(name, ())
         cells: list[str] = []
         for way in WAYS:
-            epochs = [str(result.scores[way]["epoch"]) for result in done if way in result.scores]
-            cells += [spread(done, "mean_ap", way).in_percent(), ", ".join(epochs) or "–"]
+            one_way = [r for r in done if way != "label-free" or r.about["criterion"] == DEFAULT_CRITERION]
+            epochs = [str(result.scores[way]["epoch"]) for result in one_way if way in result.scores]
+            cells += [spread(one_way, "mean_ap", way).in_percent(), ", ".join(epochs) or "–"]
         lines.append((row.label, *cells))
     heads = [word for name in WAYS.values() for word in (f"mAP, {name}", "epoch")]
-    caption = "Only epochs that were scored can be best on test; that choice reads test labels."
+    caption = (
+        "Only epochs that were scored can be best on test; that choice reads test labels. Without labels: by "
+        f"{DEFAULT_CRITERION}; rows that another criterion chose, when it was the default, are left out."
+    )
     return Cells(("row", *heads), tuple(lines), caption)
 
 
 def finding_cells(found: Sequence[Finding], of: str) -> Cells:
-    """The paper's claims, one a line; ``of``: the data set of the paper's differences."""
+    """The paper's claims, and ours where it has no figure; ``of``: the data set of the paper's differences."""
     lines = tuple(
         (
             f.claim.says,
@@ -97,7 +102,8 @@ def finding_cells(found: Sequence[Finding], of: str) -> Cells:
     caption = (
         "Differences in mAP, in points: mean and standard deviation over seeds, 95 % of a paired bootstrap over seeds "
         "and queries, p of a t-test over seeds. yes: the interval leaves 0 out, every seed agrees and p < .05; likely: "
-        "without the last. One seed says nothing about what another training would give."
+        "without the last. p is of each claim by itself: of twenty that do not hold, one would have p < .05 by chance. "
+        "One seed says nothing about what another training would give."
     )
     return Cells(
         ("claim", "holds", "difference", "sd", "95 %", "p", f"paper's difference, {of}"), lines, caption
@@ -141,8 +147,9 @@ def write_table(name: str, table: Table, blocks: Sequence[Block], out: Path, com
                 parts += [picture.text, markdown(picture.table)]
             elif isinstance(picture.figure, Path):
                 parts.append(f"![{picture.title}]({picture.figure.relative_to(folder).as_posix()})")
-        warning = sources_differ(block.results)
-        if warning:
+        for warning in (sources_differ(block.results), precisions_differ(block.results)):
+            if not warning:
+                continue
             parts.append(warning)
             sections.append(Section(f"Beware, {block.title}", text=warning))
     write_atomically(folder / "table.md", ("\n\n".join(parts) + "\n").encode())
@@ -155,15 +162,31 @@ def as_csv(table: Table, blocks: Sequence[Block]) -> str:
     """A line per data set, row, seed and way of choosing; scores as fractions."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("data", "row", "seed", "chosen", "epoch", *table.columns, "fingerprint"))
+    heads = ("data", "row", "seed", "chosen", "epoch", *table.columns, "cameras", "criterion", "fingerprint")
+    writer.writerow(heads)
     for block in blocks:
         for name in table.rows:
             for result in block.results.get(name, ()):
                 for way, scores in result.scores.items():
                     values = [scores.get(column, "") for column in table.columns]
                     about = (block.title, name, result.seed, way, scores["epoch"])
-                    writer.writerow((*about, *values, result.about["fingerprint"]))
+                    writer.writerow(
+                        (
+                            *about,
+                            *values,
+                            *(result.about[key] for key in ("cameras", "criterion", "fingerprint")),
+                        )
+                    )
     return text.getvalue()
+
+
+def precisions_differ(results: Mapping[str, Sequence[Result]]) -> str:
+    """A warning where some rows were trained in another precision than others, as train.precision=auto may choose."""
+    machines = [result.about["machine"] for row in results.values() for result in row]
+    used = sorted({str(machine["precision"]) for machine in machines if machine.get("precision")})
+    if len(used) < 2:
+        return ""
+    return f"These rows were trained in {' and '.join(used)}, by machine: set train.precision to have one."
 
 
 def sources_differ(results: Mapping[str, Sequence[Result]]) -> str:
