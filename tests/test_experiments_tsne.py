@@ -94,7 +94,8 @@ def test_a_window_is_enlarged_below_each_map(space: tuple[np.ndarray, np.ndarray
     told = [text.get_text() for text in axes.texts]
     assert {"before", "after"} <= set(told)
     for share in shares:
-        assert any(f"{share[own].mean():.0%} of their nearest are too" in text for text in told)
+        assert any(text.endswith(f"the window has some of them): {share[own].mean():.0%}") for text in told)
+        assert f"of the nearest, {np.nanmean(share):.0%} the same person" in told
     framed = [p for p in axes.patches if isinstance(p, Rectangle) and not p.get_fill()]
     colours = [to_hex(p.get_edgecolor()).upper() for p in framed]
     assert colours.count(INK.upper()) == 2  # a window in each map

@@ -170,5 +170,6 @@ def crops_tsne(
         run / "report" / "tsne.png",
         title="Training images in feature space (t-SNE)",
         alt=f"{len(rows)} training images of {len(np.unique(images.train_identities[rows]))} people under each "
-        "model, coloured by identity (Fig. 6); identities colour the points and do nothing else.",
+        "model, coloured by identity (Fig. 6), and enlarged the neighbourhood of the person on whom the models differ "
+        "most; identities colour the points and choose that person, and do nothing else.",
     )

@@ -1,4 +1,4 @@
-"""The pictures of images: ranked lists, augmented views (Fig. 2 and 4) and t-SNE (Fig. 6).
+"""The pictures of images: ranked lists, and augmented views (Fig. 2 and 4).
 
 Every function returns a :class:`matplotlib.figure.Figure` and touches no global state of pyplot;
 :func:`reseen.experiments.pages.canvas.save_figure` writes it.

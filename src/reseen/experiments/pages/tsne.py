@@ -47,8 +47,8 @@ def tsne(
     ``features`` maps a title to ``[M, D]``; ``identities`` ``[M]`` give colour and shape (negative: unknown, grey).
     About 1,000 images of 60 identities read well, as in the paper. With ``paths`` ``[M]`` the neighbourhood of one
     person is enlarged below each map, with its images: of the person on whom the models differ most, whichever is
-    the better one (see :func:`looked_at`). Raises :class:`ReseenError` when lengths differ, fewer than five images
-    are given, or a feature is not finite.
+    the better one (see :func:`looked_at`), so beside it stands the share over everybody. Raises
+    :class:`ReseenError` when lengths differ, fewer than five images are given, or a feature is not finite.
     """
     people = np.asarray(identities, dtype=np.int64)
     spaces = {title: np.asarray(rows, dtype=np.float32) for title, rows in features.items()}
@@ -68,12 +68,12 @@ def tsne(
             _scatter(axes, points, people)
             if paths is not None and enlarged:
                 own = people == person
-                told = (
-                    f"{own.sum()} images of one person in green: "
-                    f"{np.nanmean(shares[title][own]):.0%} of their nearest are too"
-                )
+                everybody, one = np.nanmean(shares[title]), np.nanmean(shares[title][own])
+                said = f"of the nearest, {everybody:.0%} the same person"
+                axes.text(x + SIDE, 0.25, said, va="center", ha="right", color=MUTED, fontsize=8)
+                told = f"of the one in green ({own.sum()} images, the window has some of them): {one:.0%}"
                 axes.text(x, 0.8 + SIDE, told, va="center", color=MUTED, fontsize=8)
-                _enlarge(axes, points, people == person, paths, x, 1.1 + SIDE)
+                _enlarge(axes, points, own, paths, x, 1.1 + SIDE)
     return figure
 
 
