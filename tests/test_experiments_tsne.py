@@ -136,3 +136,10 @@ def test_tsne_refuses_what_it_cannot_show(space: tuple[np.ndarray, np.ndarray], 
     ):
         with pytest.raises(ReseenError, match=word):
             tsne(models, ids, paths=paths)
+
+
+def test_sixty_identities_look_different() -> None:
+    people = np.repeat(np.arange(60), 2)
+    features = np.random.default_rng(0).normal(size=(120, 8)).astype(np.float32)
+    shown = tsne({"model": features}, people).axes[0].collections
+    assert len({(tuple(c.get_facecolor()[0]), str(c.get_paths()[0].vertices)) for c in shown}) == 60

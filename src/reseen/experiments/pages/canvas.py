@@ -31,7 +31,7 @@ BLUE, VERMILLION, GREEN, ORANGE, SKY, PURPLE = (
     "#CC79A7",
 )
 COLOURS = (BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY, INK)
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<")
 DASHES = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)))
 STYLE: dict[str, Any] = {
     "font.family": "DejaVu Sans",

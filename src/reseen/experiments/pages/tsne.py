@@ -138,7 +138,7 @@ def _spread_out(rows: NDArray[np.float32], seed: int) -> NDArray[np.float64]:
 
 
 def _scatter(axes: Axes, points: NDArray[np.float64], people: NDArray[np.int64]) -> None:
-    """Points by identity: the colour changes first, then the shape, so that 56 identities differ."""
+    """Points by identity: the colour changes first, then the shape, so that 63 identities differ."""
     size = float(np.clip(9000 / len(points), 8, 34))
     for position, person in enumerate(np.unique(people)):
         own = points[people == person]
