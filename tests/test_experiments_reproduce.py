@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from reseen import cli
-from reseen.config import fingerprint, recipe_names, resolve
+from reseen.config import differences, recipe_names, resolve
 from reseen.config.resolve import RECIPES
 from reseen.errors import ReseenError
 from reseen.experiments.reproduce import reproduce
@@ -96,10 +96,12 @@ def test_cluster_contrast_keeps_its_sixteen_identities_in_a_small_batch():
         assert train.batch_size // train.instances == 16
 
 
-def test_the_steps_of_cacl_strong_end_at_its_recipe():
+def test_cacl_strong_is_its_steps_and_one_branch():
     table = TABLES["cacl-strong"]
-    last = configuration_of(table.rows["cacl-strong"], table, MARKET, "full", 1)
-    assert fingerprint(last) == fingerprint(resolve("cacl-strong"))
+    rows = {name: configuration_of(row, table, MARKET, "full", 1) for name, row in table.rows.items()}
+    changed = differences(rows["strong-drop"], rows["cacl-strong"])
+    assert set(changed) == set(differences(resolve("cacl"), resolve("cacl-single")))
+    assert set(differences(rows["cacl"], rows["strong-drop"])) == {"cluster.features", "cluster.outliers"}
 
 
 def test_figures_of_the_papers_are_those_that_recipes_cite():
