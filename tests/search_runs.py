@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from reseen.config import Config
-from reseen.data import SceneBatch, SceneSize
+from reseen.data import SceneBatch, SceneView
 from reseen.data.scene_loaders import scene_batches
 from reseen.methods.r_siamnet import METHOD
 from reseen.records import Scene
@@ -57,7 +57,7 @@ def begun(config: Config, scenes: tuple[Scene, ...]) -> Run:
 
 
 def first_batch(run: Run, scenes: tuple[Scene, ...], rows: Sequence[int], flip: float = 0.5) -> SceneBatch:
-    size = SceneSize(run.config.search.long_side, run.config.search.short_side)
+    size = SceneView.of_config(run.config)
     batch = next(scene_batches(scenes, [list(rows)], size, seed=1, epoch=0, flip=flip))
     return batch.to("cpu", channels_last=True)
 

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from reseen.data import SceneBatch, SceneSize, clean_scene_batches, in_file_pixels, scene_batches
+from reseen.data import SceneBatch, SceneView, clean_scene_batches, in_file_pixels, scene_batches
 from reseen.data.scene_loaders import _make
 from reseen.data.scene_transforms import padded, seen_scene
 from reseen.data.transforms import MEAN, STD
@@ -21,7 +21,7 @@ from reseen.errors import ReseenError
 from reseen.records import Scene
 from scene_worlds import scene
 
-SIZE = SceneSize(96, 48)
+SIZE = SceneView(96, 48)
 BATCHES = [np.array([3, 1]), np.array([0, 2, 4, 1]), np.array([5])]
 BOXES = [(2.0, 3.0, 11.0, 20.0), (30.0, 5.0, 8.0, 16.0)]
 
@@ -80,18 +80,18 @@ def same(one: list[SceneBatch], other: list[SceneBatch]) -> bool:
 def test_scenes_fit_into_both_limits_and_keep_their_ratio(
     height: int, width: int, expected: tuple[int, int]
 ) -> None:
-    size = SceneSize()
+    size = SceneView()
     assert size.of(height, width) == expected
     assert max(expected) <= size.long
     assert min(expected) <= size.short
 
 
 def test_the_large_size_and_an_impossible_one() -> None:
-    assert SceneSize(1500, 900).of(1080, 1920) == (844, 1500)
+    assert SceneView(1500, 900).of(1080, 1920) == (844, 1500)
     with pytest.raises(ReseenError, match="the longer side first"):
-        SceneSize(600, 800)
+        SceneView(600, 800)
     with pytest.raises(ReseenError):
-        SceneSize(10, 0)
+        SceneView(10, 0)
 
 
 # Boxes and pixels
@@ -112,8 +112,8 @@ def bright(image: Tensor) -> list[int]:
 
 
 @pytest.mark.parametrize("mirrored", [False, True])
-@pytest.mark.parametrize("size", [SceneSize(128, 96), SceneSize(50, 30), SceneSize(301, 200)])
-def test_boxes_follow_the_pixels(size: SceneSize, mirrored: bool) -> None:
+@pytest.mark.parametrize("size", [SceneView(128, 96), SceneView(50, 30), SceneView(301, 200)])
+def test_boxes_follow_the_pixels(size: SceneView, mirrored: bool) -> None:
     box = (8, 12, 24, 44)
     seen = seen_scene(block(48, 64, box), torch.tensor([box]).float(), size, mirrored=mirrored)
     assert seen.image.shape == (3, *size.of(48, 64))
@@ -127,7 +127,7 @@ def test_boxes_follow_the_pixels(size: SceneSize, mirrored: bool) -> None:
 def test_mirrored_twice_is_where_it_was() -> None:
     image = torch.randint(0, 256, (3, 37, 53), dtype=torch.uint8)
     boxes = torch.tensor([[1.5, 2.0, 30.25, 20.0], [0.0, 0.0, 53.0, 37.0]])
-    size = SceneSize(53, 37)
+    size = SceneView(53, 37)
     once = seen_scene(image, boxes, size, mirrored=True)
     assert not torch.equal(once.boxes, boxes)
     twice = seen_scene(image.flip(2), once.boxes, size, mirrored=True)
@@ -152,17 +152,17 @@ def test_boxes_are_cut_at_the_border_and_what_vanishes_is_dropped_with_its_index
         ]
     )
     image = torch.zeros(3, 30, 50, dtype=torch.uint8)
-    seen = seen_scene(image, boxes, SceneSize(100, 60), mirrored=False)
+    seen = seen_scene(image, boxes, SceneView(100, 60), mirrored=False)
     assert seen.kept.tolist() == [0, 6, 7]
     assert seen.boxes.tolist() == [[0, 0, 20, 20], [60, 40, 100, 60], [20, 20, 40, 40]]
-    flipped = seen_scene(image, boxes, SceneSize(100, 60), mirrored=True)
+    flipped = seen_scene(image, boxes, SceneView(100, 60), mirrored=True)
     assert flipped.kept.tolist() == [0, 6, 7]
     assert flipped.boxes.tolist() == [[80, 0, 100, 20], [0, 40, 40, 60], [60, 20, 80, 40]]
 
 
 def test_normalised_as_imagenet_networks_expect() -> None:
     image = torch.full((3, 8, 8), 51, dtype=torch.uint8)
-    seen = seen_scene(image, torch.empty(0, 4), SceneSize(8, 8), mirrored=False)
+    seen = seen_scene(image, torch.empty(0, 4), SceneView(8, 8), mirrored=False)
     for channel in range(3):
         assert torch.allclose(seen.image[channel], torch.tensor((0.2 - MEAN[channel]) / STD[channel]))
     assert seen.boxes.shape == (0, 4)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from oracles import metrics as oracle
 from oracles.search import cut
-from reseen.data import SceneSize, open_search_data
+from reseen.data import SceneView, open_search_data
 from reseen.data.galleries import galleries_by_identity, probes_by_camera
 from reseen.data.images import read_image
 from reseen.data.scene_transforms import seen_scene
@@ -77,7 +77,7 @@ class Told(nn.Module):
         return result
 
 
-def told(data: SearchData, found: Sequence[tuple[list[Box], list[float]]], size: SceneSize) -> Told:
+def told(data: SearchData, found: Sequence[tuple[list[Box], list[float]]], size: SceneView) -> Told:
     scales = []
     for one in data.test:
         _, height, width = read_image(one.path).shape
@@ -125,7 +125,7 @@ SIZES = [LARGE, (150, 110), (100, 60), (240, 130), LARGE]  # resized by 4 differ
 
 def score(data: SearchData, found: Sequence[tuple[list[Box], list[float]]], *settings: str) -> dict[str, Any]:
     config = tiny_search("search.long_side=128", "search.short_side=64", *settings)
-    network = Knowing(data, told(data, found, SceneSize(128, 64)))
+    network = Knowing(data, told(data, found, SceneView(128, 64)))
     return evaluate_searcher(network, data, config)  # type: ignore[arg-type]
 
 
@@ -238,14 +238,14 @@ def test_each_gallery_size_is_scored_and_the_scenes_are_seen_once(tmp_path: Path
     found = perfect(data)
     found[2] = ([found[2][0][1]], [0.9])  # in s6 the target of the query in s5 is missed
     config = tiny_search("search.long_side=60", "search.short_side=40")
-    network = Knowing(data, told(data, found, SceneSize(60, 40)))
+    network = Knowing(data, told(data, found, SceneView(60, 40)))
     record = evaluate_searcher(network, data, config, sizes=(100, 50))  # type: ignore[arg-type]
     assert network.passes == len(data.test) == 5
     assert list(record["galleries"]) == ["100", "50"]
     for key in ("mean_ap", "top1", "top5", "top10", "queries"):
         assert record[key] == record["galleries"]["100"][key]
     assert record["galleries"]["100"]["mean_ap"] < record["galleries"]["50"]["mean_ap"]  # s4 looks like s7
-    again = Knowing(data, told(data, found, SceneSize(60, 40)))
+    again = Knowing(data, told(data, found, SceneView(60, 40)))
     alone = evaluate_searcher(again, data, config, sizes=(50,))  # type: ignore[arg-type]
     assert {key: alone[key] for key in record["galleries"]["50"]} == record["galleries"]["50"]
     assert alone["detection_recall"] == record["detection_recall"]
@@ -264,7 +264,7 @@ def searcher(*settings: str) -> tuple[SearchNetwork, Any]:
     return network.train(), config
 
 
-def by_hand(network: SearchNetwork, one: Scene, box: Any, size: SceneSize) -> tuple[Tensor, Tensor]:
+def by_hand(network: SearchNetwork, one: Scene, box: Any, size: SceneView) -> tuple[Tensor, Tensor]:
     """x and y of a box (file pixels) of a scene, from the file on and one step after the other."""
     image = read_image(one.path)
     seen = seen_scene(image, torch.tensor([[float(side) for side in box]]), size, mirrored=False)
@@ -282,7 +282,7 @@ def by_hand(network: SearchNetwork, one: Scene, box: Any, size: SceneSize) -> tu
 def test_probes_and_persons_have_the_features_of_their_boxes(paths: str, tmp_path: Path) -> None:
     """Scenes of one size, so that a batch pads none of them further than it is alone; six scenes, two batches."""
     network, config = searcher(f"search.paths_at_test={paths}")
-    size = SceneSize(160, 96)
+    size = SceneView(160, 96)
     data = data_of(tmp_path, [*PEOPLE, {0: (80, 30, 120, 110)}], [LARGE] * 6)
     probes = (Probe(5, np.array([80, 30, 120, 110], np.float32), 0), *data.probes)
     modes = [part.training for part in network.modules()]
@@ -316,7 +316,7 @@ def test_boxes_are_in_pixels_of_their_files(tmp_path: Path) -> None:
     found = perfect(data)
     found[2] = ([(0.0, 0.0, 100.0, 60.0)], [0.4])
     config = tiny_search("search.long_side=128", "search.short_side=64")
-    network = Knowing(data, told(data, found, SceneSize(128, 64)))
+    network = Knowing(data, told(data, found, SceneView(128, 64)))
     seen = find_persons(network, data.test, data.test_names, config).detections  # type: ignore[arg-type]
     for name, (boxes, scores) in zip(data.test_names, found, strict=True):
         assert np.abs(seen[name].boxes - np.array(boxes).reshape(-1, 4)).max(initial=0) < 1e-3
@@ -328,7 +328,7 @@ def test_the_sides_of_a_scene_are_scaled_each_by_its_own_rounding(tmp_path: Path
     network, config = searcher()
     (flat,) = data_of(tmp_path, [{0: (200, 1, 290, 10)}], [(300, 11)]).test
     found = find_persons(network, [flat], ["flat"], config, probes=[Probe(0, flat.boxes[0], 0)])
-    x, _ = by_hand(network, flat, flat.boxes[0], SceneSize(160, 96))
+    x, _ = by_hand(network, flat, flat.boxes[0], SceneView(160, 96))
     assert torch.allclose(found.probes[0], x, atol=1e-4)
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from oracles import losses as oracle
 from reseen.clustering import finch
 from reseen.config import SearchConfig
-from reseen.data import SceneBatch, SceneSize, clean_scene_batches
+from reseen.data import SceneBatch, SceneView, clean_scene_batches
 from reseen.losses import inter_instance_loss, self_instance_loss, unified_pair_loss
 from reseen.methods import person_memory, r_siamnet
 from reseen.methods.r_siamnet import METHOD
@@ -227,7 +227,7 @@ def test_each_row_is_what_its_own_box_gives(street: SearchData) -> None:
     for memory in ("concat", "dual"):
         run = begun(tiny_search(f"search.memory={memory}"), scenes)
         network = run.networks.network.eval()
-        size = SceneSize(192, 128)
+        size = SceneView(192, 128)
         row = 0
         for number, one in enumerate(scenes):
             batch = next(clean_scene_batches([one], size)).to("cpu", channels_last=True)

@@ -19,6 +19,7 @@ import yaml
 from reseen.config.sections import Config
 from reseen.errors import ReseenError
 
+BY_NUMBER = ("cluster.k1", "train.iterations")  # "auto": the number of images decides, when the run begins
 RECIPES = Path(__file__).parent.parent / "recipes"
 
 SECTIONS: dict[str, Any] = {
@@ -170,6 +171,8 @@ def _build(values: Mapping[str, Any]) -> Config:
     for key, value in values.items():
         if value in ("", None):
             raise _expected(key, value)
+        if value == "auto" and key in BY_NUMBER:
+            value = "0"
         section, _, name = key.rpartition(".")
         (tree.setdefault(section, {}) if section else tree)[name] = value
     try:

@@ -34,6 +34,9 @@ class DataConfig:
     camera_aware: Literal["auto", "off"] = "auto"  # sampler prefers other cameras where they are known
     max_bad_share: float = 0.02  # of unreadable images that are skipped; more stops the run
     workers: int = -1  # loader processes; -1 = by the machine
+    # of pixels in 0..1, by channel; empty: as the backbone's weights were trained (a run writes down which)
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         for side in ("height", "width"):
@@ -43,6 +46,12 @@ class DataConfig:
         for share in ("flip", "erase", "jitter", "max_bad_share"):
             _check(0 <= getattr(self, share) <= 1, f"data.{share}", getattr(self, share), "be in [0, 1]")
         _check(self.workers >= -1, "data.workers", self.workers, "be -1 (by the machine), 0 or more")
+        _check(len(self.mean) in (0, 3), "data.mean", list(self.mean), "have three values, or none")
+        _check(
+            len(self.std) == len(self.mean), "data.std", list(self.std), "have as many values as data.mean"
+        )
+        _check(all(-1e3 < m < 1e3 for m in self.mean), "data.mean", list(self.mean), "be of pixels in 0..1")
+        _check(all(0 < s < 1e3 for s in self.std), "data.std", list(self.std), "be above 0")
 
 
 @dataclass(frozen=True)
@@ -73,19 +82,21 @@ class ClusterConfig:
 
     enabled: bool = True  # off: Table 7, "w/o clustering"
     features: Literal["memory", "fresh", "augmented"] = "memory"
-    k1: int = 30
+    k1: int = 30  # neighbours; 0 or auto: k1 and k2 by the number of images
     k2: int = 6
     eps: float = 0.6  # d of Section 4.2
     tight_gap: float = 0.02  # over-segmentation at eps - 0.02 = 0.58
     min_samples: int = 4  # SpCL
     refine: Literal["paper", "official", "none"] = "paper"
     removed_to: Literal["subcluster", "singletons"] = "subcluster"
-    outliers: Literal["keep", "drop"] = "keep"  # keep: each is a class of its own
+    # keep: each is a class of its own; negatives: the same, but never drawn; drop: no class
+    outliers: Literal["keep", "drop", "negatives"] = "keep"
     camera_standardise: bool = False  # z-score features per camera before clustering
 
     def __post_init__(self) -> None:
-        _check(self.k1 >= 1, "cluster.k1", self.k1, "be at least 1 neighbour")
-        _check(1 <= self.k2 <= self.k1, "cluster.k2", self.k2, f"be between 1 and cluster.k1 = {self.k1}")
+        _check(self.k1 >= 0, "cluster.k1", self.k1, "be at least 1 neighbour, or auto")
+        known = self.k1 == 0 or 1 <= self.k2 <= self.k1
+        _check(known, "cluster.k2", self.k2, f"be between 1 and cluster.k1 = {self.k1}")
         _check(0 < self.eps < 1, "cluster.eps", self.eps, "be a Jaccard distance in (0, 1)")
         below = f"be at least 0 and below cluster.eps = {self.eps}"
         _check(0 <= self.tight_gap < self.eps, "cluster.tight_gap", self.tight_gap, below)
@@ -134,7 +145,7 @@ class TrainConfig:
     """Optimisation (Section 4.2) and the run."""
 
     epochs: int = 80
-    iterations: int = 400  # per epoch; 0 (scenes only) = every scene once
+    iterations: int = 400  # per epoch; 0 or auto: each crop is drawn twice on average, each scene once
     batch_size: int = 64  # images: crops or scenes
     instances: int = 4  # images of one pseudo identity in a batch
     optimizer: Literal["adam", "sgd"] = "adam"  # sgd: momentum 0.9
@@ -211,7 +222,7 @@ class SearchConfig:
 
 READ_WITH_SCENES = {  # keys of sections that are otherwise for crops
     "model": ("backbone",),
-    "data": ("height", "width", "flip", "max_bad_share", "workers"),
+    "data": ("height", "width", "flip", "max_bad_share", "workers", "mean", "std"),
 }
 
 
@@ -236,7 +247,6 @@ class Config:
             return
         if self.search != SearchConfig():
             raise ReseenError(f"search.* is for r-siamnet, not for {self.method}")
-        _check(self.train.iterations >= 1, "train.iterations", self.train.iterations, "be at least 1")
         _check(self.train.batch_size >= 2, "train.batch_size", self.train.batch_size, "be at least 2")
         if self.method != "cacl" and self.cluster.features == "augmented":
             raise ReseenError(f"cluster.features=augmented is for cacl: {self.method} has memory or fresh")

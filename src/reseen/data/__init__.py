@@ -8,7 +8,7 @@ from reseen.data.loaders import TrainBatch, clean_batches, resolve_workers, trai
 from reseen.data.readers import open_data
 from reseen.data.samplers import balanced_batches, uniform_batches
 from reseen.data.scene_loaders import SceneBatch, clean_scene_batches, scene_batches
-from reseen.data.scene_transforms import SceneSize, in_file_pixels
+from reseen.data.scene_transforms import SceneView, in_file_pixels
 from reseen.data.scenes import fraction, join, open_search_data, scan_scenes
 from reseen.data.street_search import draw_search_street
 from reseen.data.transforms import clean_transform, grey_transform, training_transform
@@ -18,7 +18,7 @@ __all__ = [
     "Galleries",
     "Report",
     "SceneBatch",
-    "SceneSize",
+    "SceneView",
     "Targets",
     "TrainBatch",
     "balanced_batches",

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from reseen.data.images import read_image
 from reseen.data.loaders import _load, view_seed
-from reseen.data.scene_transforms import SceneSize, SeenScene, padded, seen_scene
+from reseen.data.scene_transforms import SceneView, SeenScene, padded, seen_scene
 from reseen.records import Labels, Scene
 
 
@@ -60,7 +60,7 @@ class SceneBatch:
 def scene_batches(
     scenes: Sequence[Scene],
     batches: Sequence[ArrayLike],
-    size: SceneSize,
+    size: SceneView,
     *,
     seed: int,
     epoch: int,
@@ -94,7 +94,7 @@ def scene_batches(
 
 
 def clean_scene_batches(
-    scenes: Sequence[Scene], size: SceneSize, *, batch_size: int = 1, workers: int = 0, pin: bool = False
+    scenes: Sequence[Scene], size: SceneView, *, batch_size: int = 1, workers: int = 0, pin: bool = False
 ) -> Iterator[SceneBatch]:
     """Every scene once, in order, not mirrored; the last batch may be smaller.
 
@@ -135,7 +135,7 @@ class _Packed:
 def _batches(
     scenes: Sequence[Scene],
     keys: Sequence[Labels],
-    size: SceneSize,
+    size: SceneView,
     mirrored: Callable[[int], bool],
     workers: int,
     pin: bool,
@@ -150,7 +150,7 @@ def _batches(
 def _make(
     scenes: tuple[Scene, ...],
     offsets: Labels,
-    size: SceneSize,
+    size: SceneView,
     mirrored: Callable[[int], bool],
     key: NDArray[np.int64],
 ) -> _Packed:

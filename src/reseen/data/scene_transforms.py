@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 from torchvision.tv_tensors import BoundingBoxes, BoundingBoxFormat
 
+from reseen.config import Config, DataConfig
 from reseen.data.transforms import normalised
 from reseen.errors import ReseenError
 
@@ -18,20 +19,25 @@ STRIDE = 32  # sides of a batch are multiples of it, so that every level of a py
 
 
 @dataclass(frozen=True)
-class SceneSize:
+class SceneView:
     """Scenes are resized, up or down, until the longer side is ``long`` or the shorter one ``short`` pixels.
 
-    1333 x 800 is the papers' usual size, 1500 x 900 their large one.
+    1333 x 800 is the papers' usual size, 1500 x 900 their large one. ``data`` says how pixels are normalised.
     """
 
     long: int = 1333
     short: int = 800
+    data: DataConfig = field(default_factory=DataConfig)
 
     def __post_init__(self) -> None:
         if not 1 <= self.short <= self.long:
             raise ReseenError(
                 f"scenes cannot be {self.long} x {self.short} pixels: give the longer side first, both above 0"
             )
+
+    @classmethod
+    def of_config(cls, config: Config) -> SceneView:
+        return cls(config.search.long_side, config.search.short_side, config.data)
 
     def of(self, height: int, width: int) -> tuple[int, int]:
         """Height and width of a scene of that height and width: same ratio, within both limits."""
@@ -53,7 +59,7 @@ class SeenScene:
     scale: Tensor
 
 
-def seen_scene(image: Tensor, boxes: Tensor, size: SceneSize, *, mirrored: bool) -> SeenScene:
+def seen_scene(image: Tensor, boxes: Tensor, size: SceneView, *, mirrored: bool) -> SeenScene:
     """Resize (bilinear, antialiased), mirror if asked, and normalise a scene uint8 ``[3, H, W]``.
 
     Boxes float32 ``[n, 4]`` (xyxy, pixels) end at the border of the image; those that vanish (outside, without an
@@ -71,7 +77,7 @@ def seen_scene(image: Tensor, boxes: Tensor, size: SceneSize, *, mirrored: bool)
     corners = follow.as_subclass(Tensor)
     there = corners.isfinite().all(dim=1) & (corners[:, 2:] > corners[:, :2]).all(dim=1)
     return SeenScene(
-        image=normalised(image.float().div_(255)),
+        image=normalised(image.float().div_(255), size.data),
         boxes=corners[there],
         kept=there.nonzero()[:, 0],
         scale=torch.tensor([after[1] / before[1], after[0] / before[0]]),

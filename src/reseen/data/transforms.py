@@ -1,9 +1,9 @@
 """The augmentations T, T' and G of CACL (Section 3, footnote 1; Fig. 2), and what evaluation sees.
 
 A transform takes an image as uint8 ``[3, H, W]`` RGB of any size and returns float32 ``[3, h, w]``,
-normalised with ImageNet's mean and standard deviation. Pixels stay 8-bit until the geometry is done. Training
-transforms draw from torch's default generator and from nothing else: seed it before a call, and the view is a
-function of the seed.
+normalised as the weights were trained (``data.mean`` and ``data.std``; empty: ImageNet's). Pixels stay 8-bit
+until the geometry is done. Training transforms draw from torch's default generator and from nothing else: seed
+it before a call, and the view is a function of the seed.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ ERASE_AREA, ERASE_ASPECT, ERASE_TRIES = (0.02, 0.4), (0.3, 1 / 0.3), 100
 # The second view "jitter" of Table 4. The paper gives no strengths; these are our choice.
 JITTER, JITTER_HUE = 0.4, 0.1
 
-_MEAN, _STD = torch.tensor(MEAN).view(3, 1, 1), torch.tensor(STD).view(3, 1, 1)
 # The fill quirk: SpCL writes ImageNet's mean into the image that is ALREADY normalised, so the patch is not
-# the mean colour (which would be 0 there) but a lighter grey with a faint tint. This is that value as pixels.
-ERASE_FILL = _MEAN * _STD + _MEAN
+# the mean colour (which would be 0 there) but a lighter grey with a faint tint. This is that value as pixels,
+# the same colour whatever the network's own normalisation.
+ERASE_FILL = (torch.tensor(MEAN) * torch.tensor(STD) + torch.tensor(MEAN)).view(3, 1, 1)
 
 
 def clean_transform(config: DataConfig) -> Transform:
     """What evaluation sees: resized (bicubic, antialiased) and normalised."""
-    return partial(_clean, height=config.height, width=config.width, grey=False)
+    return partial(_clean, config=config, grey=False)
 
 
 def grey_transform(config: DataConfig) -> Transform:
     """The same without colour: evaluation of a branch that was trained on grey views (Table 5)."""
-    return partial(_clean, height=config.height, width=config.width, grey=True)
+    return partial(_clean, config=config, grey=True)
 
 
 def training_transform(config: DataConfig, *, second: bool) -> Transform:
@@ -63,9 +63,10 @@ def resized(image: Tensor, height: int, width: int) -> Tensor:
     return result
 
 
-def normalised(pixels: Tensor) -> Tensor:
-    """Pixels in 0..1 minus ImageNet's mean, divided by its standard deviation. Works in place."""
-    return pixels.sub_(_MEAN).div_(_STD)
+def normalised(pixels: Tensor, config: DataConfig) -> Tensor:
+    """Pixels ``[3, h, w]`` in 0..1 minus the mean, divided by the standard deviation. Works in place."""
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (config.mean or MEAN, config.std or STD))
+    return pixels.sub_(mean).div_(std)
 
 
 def greyed(pixels: Tensor) -> Tensor:
@@ -78,9 +79,9 @@ def luma(pixels: Tensor) -> Tensor:
     return torch.tensor(LUMA).matmul(pixels.flatten(1)).view(pixels.shape[1:])
 
 
-def _clean(image: Tensor, height: int, width: int, grey: bool) -> Tensor:
-    pixels = resized(image, height, width).float().div_(255)
-    return normalised(greyed(pixels) if grey else pixels)
+def _clean(image: Tensor, config: DataConfig, grey: bool) -> Tensor:
+    pixels = resized(image, config.height, config.width).float().div_(255)
+    return normalised(greyed(pixels) if grey else pixels, config)
 
 
 def _training(image: Tensor, config: DataConfig, ending: str) -> Tensor:
@@ -92,7 +93,7 @@ def _training(image: Tensor, config: DataConfig, ending: str) -> Tensor:
         pixels = greyed(pixels)
     elif ending == "jitter":
         pixels = _jittered(pixels, JITTER, hue=JITTER_HUE)
-    return normalised(pixels)
+    return normalised(pixels, config)
 
 
 def _random_window(image: Tensor, config: DataConfig) -> Tensor:

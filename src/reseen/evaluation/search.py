@@ -13,7 +13,7 @@ from torch import Tensor
 from torchvision.ops import clip_boxes_to_image
 
 from reseen.config import Config
-from reseen.data import SceneBatch, SceneSize, clean_scene_batches, in_file_pixels, open_galleries
+from reseen.data import SceneBatch, SceneView, clean_scene_batches, in_file_pixels, open_galleries
 from reseen.device import autocast
 from reseen.errors import ReseenError
 from reseen.evaluation.encoders import Keep, available
@@ -58,7 +58,7 @@ def find_persons(
         asked.setdefault(probe.scene, []).append(row)
     found: dict[str, SceneDetections] = {}
     wanted = torch.zeros(len(probes), network.dim * (2 if config.search.paths_at_test == "both" else 1))
-    size = SceneSize(config.search.long_side, config.search.short_side)
+    size = SceneView.of_config(config)
     with evaluation_mode(network), torch.inference_mode():
         for batch in clean_scene_batches(scenes, size, batch_size=BATCH, workers=config.data.workers):
             batch = batch.to(device, channels_last=config.train.channels_last)

@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from reseen.config import Config
-from reseen.data import SceneSize, in_file_pixels, read_image
+from reseen.data import SceneView, in_file_pixels, read_image
 from reseen.data.boxes import cut_to_image
 from reseen.data.scene_transforms import padded, seen_scene
 from reseen.device import autocast, resolve_device, resolve_precision
@@ -142,7 +142,7 @@ class PersonSearcher:
 
     def _seen(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The scene as a batch of one, its size in there, and its scale."""
-        size = SceneSize(self.config.search.long_side, self.config.search.short_side)
+        size = SceneView.of_config(self.config)
         seen = seen_scene(image, torch.zeros(0, 4), size, mirrored=False)
         layout = torch.channels_last if self.config.train.channels_last else torch.contiguous_format
         images = padded([seen.image]).to(self.device, memory_format=layout)

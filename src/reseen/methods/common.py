@@ -27,7 +27,16 @@ def crop_encoder(config: Config) -> Encoder:
     return build_encoder(config.model)
 
 
-ON_CROPS = (crop_encoder, draw_crops, load_crops)  # the first fields of a Method
+def rehearse_crops(networks: nn.Module, config: Config, count: int) -> Tensor:
+    """Every encoder of ``networks`` on random crops."""
+    images = torch.rand(count, 3, config.data.height, config.data.width)
+    layout = torch.channels_last if config.train.channels_last else torch.contiguous_format
+    images = images.contiguous(memory_format=layout)
+    encoders = [part for part in networks.children() if isinstance(part, Encoder)]
+    return torch.stack([encoder(images).features.sum() for encoder in encoders]).sum()
+
+
+ON_CROPS = (crop_encoder, draw_crops, load_crops, rehearse_crops)  # the first fields of a Method
 
 
 class OneBranch(nn.Module):

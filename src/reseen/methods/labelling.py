@@ -40,8 +40,9 @@ def pseudo_labels(
 
 
 def settle_outliers(pseudo: PseudoLabels, config: ClusterConfig) -> PseudoLabels:
-    """Images that are alone are kept as classes of their own, or dropped, whichever way they came to be alone."""
-    return pseudo.keep_outliers() if config.outliers == "keep" else pseudo.drop_singletons()
+    """Images that are alone become classes of their own (drawn or not: ``draw_crops``), or are dropped, whichever
+    way they came to be alone."""
+    return pseudo.drop_singletons() if config.outliers == "drop" else pseudo.keep_outliers()
 
 
 def standardise_per_camera(features: Tensor, cameras: Labels) -> Tensor:

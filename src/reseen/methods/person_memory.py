@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from reseen.config import SearchConfig
-from reseen.data import SceneBatch, SceneSize, clean_scene_batches
+from reseen.data import SceneBatch, SceneView, clean_scene_batches
 from reseen.errors import ReseenError
 from reseen.models.embedding import evaluation_mode
 from reseen.models.search import Paths
@@ -33,7 +33,7 @@ def start(run: Run, scenes: tuple[Scene, ...]) -> None:
     own = scenes[shares[run.ranks.rank]]
     sizes = [int(persons_of(scenes[share]).sum()) for share in shares]
     rows = {name: torch.zeros(sizes[run.ranks.rank], width, device=run.device) for name, width in memories(c)}
-    size = SceneSize(c.long_side, c.short_side)
+    size = SceneView.of_config(run.config)
     with evaluation_mode(network):
         for batch in clean_scene_batches(own, size, batch_size=BLOCK, workers=run.config.data.workers):
             batch = batch.to(run.device, channels_last=run.config.train.channels_last)

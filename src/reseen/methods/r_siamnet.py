@@ -40,6 +40,19 @@ def pyramid(config: Config) -> Pyramid:
     return build_pyramid(config.model.backbone, channels=config.search.channels, weights="none")[0]
 
 
+def rehearse(networks: nn.Module, config: Config, count: int) -> Tensor:
+    """The pyramid on one random scene and ``count`` random persons."""
+    network = deployed(networks)
+    sides = ((1, config.search.short_side, config.search.long_side), (count, *network.person))
+    layout = torch.channels_last if config.train.channels_last else torch.contiguous_format
+    sums = []
+    for images, height, width in sides:
+        padded = (images, 3, -(-height // 32) * 32, -(-width // 32) * 32)
+        maps = network.pyramid(torch.rand(padded).contiguous(memory_format=layout))
+        sums.append(torch.stack([m.float().sum() for m in maps]).sum())
+    return torch.stack(sums).sum()
+
+
 def deployed(networks: nn.Module) -> SearchNetwork:
     return cast(SearchNetwork, networks.network)
 
@@ -107,6 +120,7 @@ METHOD = Method(
     pyramid,
     draw_scenes,
     load_scenes,
+    rehearse,
     Searching,
     deployed,
     views,

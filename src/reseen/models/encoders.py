@@ -17,6 +17,8 @@ from reseen.errors import ReseenError
 from reseen.models.batchnorm import convert
 from reseen.models.street_net import StreetNet
 
+PAPERS_TAG = "tv_in1k"  # timm's name of torchvision's IMAGENET1K_V1
+
 
 class EncoderOutput(NamedTuple):
     """What the losses and the memories read, all ``[N, D]`` and float32 (or float64)."""
@@ -138,6 +140,15 @@ def build_predictor(config: ModelConfig, dim: int) -> Predictor:
     return convert(Predictor(dim, config.predictor, config.predictor_input), config.bn_group_size)
 
 
+def timm_name(backbone: str) -> str:
+    """``backbone`` with the tag of torchvision's first ImageNet weights, where timm has them and no tag is given.
+
+    They are what the papers' codes load; timm's own choice may be others (``resnet50.a1_in1k``).
+    """
+    tagged = f"{backbone}.{PAPERS_TAG}"
+    return tagged if tagged in timm.list_pretrained(f"{backbone}.*") else backbone
+
+
 def _build_backbone(name: str) -> nn.Module:
     own: dict[str, type[nn.Module]] = {"street": StreetNet, "squeezenet1_1": SqueezeNet}
     if name in own:
@@ -148,9 +159,9 @@ def _build_backbone(name: str) -> nn.Module:
         raise ReseenError(f"no backbone is called {name!r}{hint}")
     try:
         # vision transformers then take any image size that their patches divide
-        return _timm_model(name, dynamic_img_size=True)
+        return _timm_model(timm_name(name), dynamic_img_size=True)
     except TypeError:  # every other architecture: it has no such argument
-        return _timm_model(name)
+        return _timm_model(timm_name(name))
 
 
 def _timm_model(name: str, **options: Any) -> nn.Module:

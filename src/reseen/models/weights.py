@@ -19,8 +19,9 @@ import torch
 import torchvision
 from torch import Tensor
 
+from reseen.data.transforms import MEAN, STD
 from reseen.errors import ReseenError
-from reseen.models.encoders import Encoder, SqueezeNet
+from reseen.models.encoders import Encoder, SqueezeNet, timm_name
 
 _NESTED = ("state_dict", "model")  # keys under which torch files keep their tensors
 _NO_NETWORK = (
@@ -72,6 +73,17 @@ def load_weights(encoder: Encoder, source: str | Path) -> WeightsReport:
     if source == "imagenet":
         return _fill(encoder, _imagenet(encoder), "imagenet")
     return _fill(encoder, read_weights(source), str(source))
+
+
+def pixel_statistics(backbone: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation, by channel, of the pixels in 0..1 that published weights of ``backbone`` were
+    trained on: timm's word, or ImageNet's for networks that timm does not have."""
+    if not timm.is_model(backbone.partition(".")[0]):
+        return MEAN, STD
+    published = timm.get_pretrained_cfg(timm_name(backbone))
+    if published is None:  # an architecture without published weights
+        return MEAN, STD
+    return tuple(map(float, published.mean)), tuple(map(float, published.std))
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:

@@ -25,11 +25,13 @@ from reseen.errors import ReseenError
 from reseen.models import Encoder, build_encoder
 from reseen.models.pyramid import build_pyramid
 from reseen.models.search import SearchNetwork, build_search_network
-from reseen.training.run import Run
+from reseen.training.run import Run, learning_rate
 
 LAST = "last.safetensors"
 FORMAT = "reseen-1"
 MAY_CHANGE = {"train.device", "data.workers", "train.evaluate_every"}  # none of them changes what is computed
+
+SCHEDULE = {"train.epochs", "train.lr_steps"}  # may, where each finished epoch would have had the same rate
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,8 @@ def restore_run(run: Run, path: Path, *, data: str) -> None:
         ReseenError: the file is damaged, or belongs to another configuration or other images.
     """
     checkpoint = read_checkpoint(path)
-    changed = [key for key in differences(checkpoint.config, run.config) if key not in MAY_CHANGE]
+    may_change = MAY_CHANGE | (SCHEDULE if _same_rates(checkpoint, run.config) else set())
+    changed = [key for key in differences(checkpoint.config, run.config) if key not in may_change]
     if changed:
         raise ReseenError(
             f"{path} was made with other settings ({', '.join(changed)}): resume without changing them, "
@@ -156,6 +159,13 @@ def restore_run(run: Run, path: Path, *, data: str) -> None:
     torch.set_rng_state(checkpoint.tensors["rng.cpu"])
     if run.device.type == "cuda" and "rng.cuda" in checkpoint.tensors:
         torch.cuda.set_rng_state(checkpoint.tensors["rng.cuda"], run.device)
+
+
+def _same_rates(checkpoint: Checkpoint, config: Config) -> bool:
+    """Whether the finished epochs would have had the same learning rate under ``config``: it is only longer, or cuts
+    the rate later on."""
+    done = range(checkpoint.state["epoch"])
+    return all(learning_rate(checkpoint.config, epoch) == learning_rate(config, epoch) for epoch in done)
 
 
 def save_encoder(

@@ -10,22 +10,26 @@ from numpy.typing import NDArray
 
 from reseen.data import TrainBatch, balanced_batches, train_batches, uniform_batches
 from reseen.data.scene_loaders import SceneBatch, scene_batches
-from reseen.data.scene_transforms import SceneSize
+from reseen.data.scene_transforms import SceneView
 from reseen.errors import ReseenError
 from reseen.records import Crop, PseudoLabels, Scene, cameras_of
 from reseen.training.run import Batches, Run, known_cameras
 
 
 def draw_crops(run: Run, pseudo: PseudoLabels, crops: tuple[Crop, ...]) -> Batches:
-    """Rows of every batch of this epoch: identity-balanced, or any image when nothing is clustered."""
+    """Rows of every batch of this epoch: identity-balanced, or any image when nothing is clustered.
+
+    With ``cluster.outliers: negatives`` an image alone stays a class of the loss and is in no batch.
+    """
     train, seed = run.config.train, run.config.seed
     if not run.config.cluster.enabled:
         return uniform_batches(
             len(crops), batch_size=train.batch_size, iterations=train.iterations, seed=seed, epoch=run.epoch
         )
     cameras = known_cameras(crops)
+    drawn = pseudo.drop_singletons() if run.config.cluster.outliers == "negatives" else pseudo
     return balanced_batches(
-        pseudo.labels,
+        drawn.labels,
         cameras if cameras is not None else cameras_of(crops),
         batch_size=train.batch_size,
         instances=train.instances,
@@ -67,7 +71,7 @@ def load_scenes(
 ) -> Iterator[SceneBatch]:
     """This process's share of each batch, on its device. ``views`` is for crops: both paths see one scene."""
     config = run.config
-    size = SceneSize(config.search.long_side, config.search.short_side)
+    size = SceneView.of_config(config)
     for batch in scene_batches(scenes, batches, size, flip=config.data.flip, **_how(run)):
         yield batch.to(run.device, channels_last=config.train.channels_last)
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -18,13 +18,15 @@ from reseen.config import Config, to_yaml
 from reseen.data import fingerprint
 from reseen.errors import ReseenError
 from reseen.models import load_weights, resolve_precision
-from reseen.training.checkpoint import LAST, restore_run, save_encoder, save_run
+from reseen.records import persons_of
+from reseen.training.checkpoint import LAST, restore_run, save_encoder, save_run, trained_config
 from reseen.training.environment import environment
 from reseen.training.epoch import train_epoch
 from reseen.training.health import warnings
 from reseen.training.parallel import check_batch
 from reseen.training.ranks import ALONE, Ranks
 from reseen.training.run import Images, Method, Run, Step, learning_rate
+from reseen.training.settle import measured_precision, settled
 
 Watch = Callable[[Run, Method], dict[str, Any]]  # diagnostics and test scores, from outside of training
 Say = Callable[[str], None]
@@ -32,12 +34,22 @@ SGD_MOMENTUM = 0.9
 START, BEST, LABEL_FREE = "start.safetensors", "best-on-test.safetensors", "label-free.safetensors"
 
 
-def new_run(config: Config, method: Method, *, weights: str | Path, say: Say, ranks: Ranks = ALONE) -> Run:
+def new_run(
+    config: Config,
+    method: Method,
+    *,
+    weights: str | Path,
+    say: Say,
+    ranks: Ranks = ALONE,
+    measure: bool = False,
+) -> Run:
     """Networks, optimiser and an empty memory. Equal seeds give equal networks.
 
     Args:
         weights: ``imagenet``, ``none``, or a file (see :func:`reseen.models.load_weights`); read by the first of
             several processes only, so that one download is enough.
+        measure: a precision of "auto" is the faster one for this network, and the run's configuration then names
+            it; False: the one that the hardware has.
     """
     torch.manual_seed(config.seed)
     ranks = ranks.on(config.train.device)
@@ -50,7 +62,17 @@ def new_run(config: Config, method: Method, *, weights: str | Path, say: Say, ra
     if config.train.channels_last:
         networks = networks.to(memory_format=torch.channels_last)
     ranks.send_from_first(networks.state_dict().values())
-    precision = resolve_precision(device, config.train.precision)
+    precision: str = config.train.precision
+    if measure:
+
+        def forward(trial: torch.nn.Module, count: int) -> torch.Tensor:
+            return method.rehearse(trial, config, count)
+
+        precision = ranks.word_from_first(
+            lambda: measured_precision(networks, forward, device, precision, say)
+        )
+        config = replace(config, train=replace(config.train, precision=cast(Any, precision)))
+    precision = resolve_precision(device, precision)
     ranks.agree(precision, "computes in another precision", "set train.precision=none")
     moving = [p for p in networks.parameters() if p.requires_grad]
     lr, decay = config.train.lr, config.train.weight_decay
@@ -100,7 +122,11 @@ def fit(
     begun = bool(ranks.from_first(lambda: np.array([last.exists()]))[0])
     if begun and not resume:
         raise ReseenError(f"{folder} already holds a run: continue it with --resume, or choose another --run")
-    run = new_run(config, method, weights="none" if begun else weights, say=say, ranks=ranks)
+    continued = trained_config(last) if begun else None
+    config = settled(config, int(persons_of(images).sum()), continued)
+    start = "none" if begun else weights
+    run = new_run(config, method, weights=start, say=say, ranks=ranks, measure=not begun)
+    config = run.config
     run.step = step or run.step
     if begun:
         restore_run(run, last, data=data)

@@ -136,6 +136,10 @@ class Ranks:
         result: NDArray[Any] = data.view(header["type"]).reshape(header["shape"])
         return result
 
+    def word_from_first(self, make: Callable[[], str]) -> str:
+        """The first process makes a word; everybody receives it, or raises its :class:`ReseenError`."""
+        return bytes(self.from_first(lambda: np.frombuffer(make().encode(), dtype=np.uint8))).decode()
+
     def send_from_first(self, tensors: Iterable[Tensor]) -> None:
         """Make ``tensors`` what they are in the first process, in place."""
         if not self.alone:

@@ -63,6 +63,9 @@ class Method:
     encoder: Callable[[Config], nn.Module]  # what the weights of a run are loaded into
     draw: Callable[[Run, PseudoLabels, Images], Batches]  # who is in which batch of this epoch
     load: Callable[[Run, Images, Batches, tuple[str, ...]], Iterator[Batch]]  # this process's share of them
+    rehearse: Callable[
+        [nn.Module, Config, int], Tensor
+    ]  # a forward pass of so many random images, to a scalar
     build: Callable[[Config, Any], nn.Module]  # networks around it
     deployed: Callable[[nn.Module], Any]  # the part that is evaluated and shipped
     views: Callable[[Config], tuple[str, ...]]  # what a batch of crops holds: "first", "second"

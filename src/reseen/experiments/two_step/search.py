@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from reseen.config import Config
-from reseen.data import SceneSize, clean_scene_batches, clean_transform, grey_transform, in_file_pixels
+from reseen.data import SceneView, clean_scene_batches, clean_transform, grey_transform, in_file_pixels
 from reseen.data.images import read_image
 from reseen.device import autocast
 from reseen.evaluation.encoders import BATCH, available, sees_grey
@@ -44,7 +44,7 @@ def detect_persons(
     """Detections with a score of at least :data:`MIN_SCORE` in every scene. Annotated boxes are not read."""
     device, precision = available(config)
     network.to(device)
-    size = SceneSize(config.search.long_side, config.search.short_side)
+    size = SceneView.of_config(config)
     result: list[Found] = []
     with evaluation_mode(network), torch.inference_mode():
         for batch in clean_scene_batches(scenes, size, batch_size=SCENES, workers=config.data.workers):
