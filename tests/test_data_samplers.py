@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from reseen.data import balanced_batches, uniform_batches
+from reseen.data import balanced_batches, iterations_to_draw, undrawn_share, uniform_batches
 from reseen.errors import ReseenError
 
 Rows = NDArray[np.int64]
@@ -159,3 +159,52 @@ def test_uniform_batches(count: int, batch_size: int, iterations: int, epoch: in
 def test_uniform_batches_of_nothing() -> None:
     with pytest.raises(ReseenError, match="images is 0"):
         uniform_batches(0, batch_size=2, iterations=2, seed=0, epoch=0)
+
+
+@given(labels=st.lists(st.integers(-1, 5), min_size=1, max_size=40), drawn=st.lists(st.integers(0, 39)))
+def test_undrawn_share_is_a_count(labels: list[int], drawn: list[int]) -> None:
+    rows = [row for row in drawn if row < len(labels)]
+    clustered = [row for row, label in enumerate(labels) if label >= 0 and labels.count(label) > 1]
+    share = undrawn_share(labels, rows)
+    if not clustered:
+        assert np.isnan(share)
+        return
+    assert share == pytest.approx(sum(row not in rows for row in clustered) / len(clustered))
+
+
+@pytest.mark.parametrize("singles", [False, True])
+@pytest.mark.parametrize("instances", [2, 4])
+def test_iterations_to_draw_are_enough_and_not_many_more(instances: int, singles: bool) -> None:
+    """Against the sampler itself, over seeds: no cameras, clusters of 2 to 21, as many images alone."""
+    sizes = np.arange(2, 22)
+    labels = np.concatenate([np.repeat(np.arange(20), sizes), np.arange(20, 20 + sizes.sum())])
+    clustered = np.where(labels < 20, labels, -1)
+
+    def mean_share(iterations: int) -> float:
+        shares = [
+            undrawn_share(
+                labels,
+                np.concatenate(
+                    balanced_batches(
+                        labels if singles else clustered,
+                        np.full(len(labels), -1),
+                        batch_size=16,
+                        instances=instances,
+                        iterations=iterations,
+                        camera_aware=False,
+                        seed=seed,
+                        epoch=0,
+                    )
+                ),
+            )
+            for seed in range(20)
+        ]
+        return float(np.mean(shares))
+
+    enough = iterations_to_draw(labels, share=1 / 3, batch_size=16, instances=instances, singles=singles)
+    assert mean_share(enough) <= 1 / 3 + 0.02
+    assert mean_share(enough // 2) > 1 / 3
+
+
+def test_iterations_to_draw_without_a_cluster() -> None:
+    assert iterations_to_draw([-1, 0, 1], share=1 / 3, batch_size=8, instances=4, singles=True) == 0

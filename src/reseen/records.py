@@ -257,6 +257,13 @@ def cameras_of(images: tuple[Crop, ...] | tuple[Scene, ...]) -> Labels:
     return np.repeat(cameras, persons_of(images))
 
 
+def persons_in(images: tuple[Crop, ...] | tuple[Scene, ...], rows: Labels) -> Labels:
+    """Persons in the images of ``rows``: int64, sorted, each once."""
+    chosen = np.zeros(len(images), dtype=bool)
+    chosen[rows] = True
+    return np.flatnonzero(np.repeat(chosen, persons_of(images)))
+
+
 def persons_of(images: tuple[Crop, ...] | tuple[Scene, ...]) -> Labels:
     """Persons in each image: int64 ``[images]``; a crop shows one."""
     counts = (len(image.boxes) if isinstance(image, Scene) else 1 for image in images)

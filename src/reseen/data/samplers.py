@@ -54,6 +54,44 @@ def balanced_batches(
     return list(np.array(rows[:needed], dtype=np.int64).reshape(iterations, batch_size))
 
 
+def undrawn_share(labels: ArrayLike, drawn: ArrayLike) -> float:
+    """Share of the rows in clusters of two and more that are not among the rows ``drawn``; nan without a cluster.
+
+    Args:
+        labels: pseudo label of each of the M rows.
+        drawn: rows, in any order and as often as they were drawn.
+    """
+    names = np.asarray(labels, dtype=np.int64)
+    sizes = np.bincount(names[names >= 0], minlength=1)
+    clustered = (names >= 0) & (sizes[np.maximum(names, 0)] > 1)
+    seen = np.isin(np.arange(len(names)), drawn)
+    return float(1 - seen[clustered].mean()) if clustered.any() else float("nan")
+
+
+def iterations_to_draw(
+    labels: ArrayLike, *, share: float, batch_size: int, instances: int, singles: bool
+) -> int:
+    """Batches of :func:`balanced_batches` after which at most ``share`` of the clustered rows are expected undrawn.
+
+    A pass draws min(``instances``, n) of the n rows of each cluster, so that a row stays undrawn with probability
+    1 - min(``instances``, n) / n, and passes are independent. Cameras are not considered.
+
+    Args:
+        singles: whether a row with a label to itself is drawn as well, once a pass.
+    """
+    names = np.asarray(labels, dtype=np.int64)
+    sizes = np.bincount(names[names >= 0], minlength=1)
+    clusters = sizes[sizes > 1]
+    if not len(clusters):
+        return 0
+    missed = 1 - np.minimum(instances, clusters) / clusters
+    passes = 0
+    while (clusters * missed**passes).sum() > share * clusters.sum():
+        passes += 1
+    rows = len(clusters) * instances + (int((sizes == 1).sum()) if singles else 0)
+    return -(-passes * rows // batch_size)
+
+
 def uniform_batches(
     count: int, *, batch_size: int, iterations: int, seed: int, epoch: int
 ) -> list[NDArray[np.int64]]:

@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from reseen.data import undrawn_share
 from reseen.errors import ReseenError
 from reseen.metrics import DEFAULT_CRITERION, feature_spread, label_free_criteria
-from reseen.records import Labels, PseudoLabels, cameras_of
+from reseen.records import Labels, PseudoLabels, cameras_of, persons_in
 from reseen.training.parallel import average_statistics, losses_of, same_everywhere, whole_batch
 from reseen.training.run import Batches, Images, Method, Run, known_cameras, learning_rate
 
@@ -29,6 +30,9 @@ class EpochStats:
     feature_spread: float  # 1 = all over the sphere, 0 = collapsed
     label_free: float  # the criterion that chooses an epoch without test labels
     criteria: dict[str, float]  # all of them by name (reseen.metrics.label_free); nan where not defined
+    undrawn_share: float = float(
+        "nan"
+    )  # of the clustered persons: in no batch, so what is remembered of them ages
     loss: dict[str, float] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -61,7 +65,10 @@ def train_epoch(run: Run, images: Images, method: Method) -> EpochStats:
     stats = _describe(features, pseudo, previous, images)
     clustered = time.perf_counter()
 
-    stats.loss = _train(run, images, method, method.draw(run, pseudo, images))
+    batches = method.draw(run, pseudo, images)
+    drawn = np.concatenate([*batches, np.empty(0, dtype=np.int64)])
+    stats.undrawn_share = undrawn_share(pseudo.labels, persons_in(images, drawn))
+    stats.loss = _train(run, images, method, batches)
     average_statistics(run)
     if not all(bool(t.isfinite().all()) for t in run.networks.state_dict().values()):
         raise ReseenError(_not_finite(run, {}))  # before these weights could replace the last good ones

@@ -145,7 +145,7 @@ def fit(
             "lr": learning_rate(config, run.epoch - 1),
             **asdict(stats),
         }
-        record["warnings"] = warnings(stats, config, run.epoch)
+        record["warnings"] = warnings(stats, config, run.epoch, run.labels)
         if watch is not None:
             record |= watch(run, method)
         record["seconds"]["epoch"] = time.perf_counter() - started
