@@ -336,6 +336,7 @@ OPTIONS = [
     "cluster.k2=1",
     "cluster.eps=0.4",
     "cluster.min_samples=3",
+    "cluster.outliers=negatives",
     "cluster.camera_standardise=true",
     "loss.temperature=0.1",
     "loss.focal_gamma=0",
