@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from reseen.distributed import ALONE, Ranks, join
 from reseen.errors import ReseenError
 from reseen.methods import get_method
 from reseen.records import Crop
-from reseen.training import ALONE, Ranks, fit, join
+from reseen.training import fit
 from worlds import tiny
 
 
@@ -109,7 +110,7 @@ def collectives(ranks: Ranks) -> dict[str, Any]:
     words = torch.full((2,), float(ranks.rank))
     ranks.send_from_first([words])
     found["sent"] = words.tolist()
-    found["told"] = ranks.from_first(lambda: np.array([[ranks.rank, 2.5]])).tolist()
+    found["told"] = ranks.broadcast(lambda: np.array([[ranks.rank, 2.5]])).tolist()
     found["mean"] = ranks.mean(torch.tensor([float(ranks.rank), 1.0])).tolist()
     return found
 

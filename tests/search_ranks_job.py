@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from reseen.distributed import ALONE, Ranks, join
 from reseen.methods.r_siamnet import METHOD
 from reseen.records import Scene
-from reseen.training import ALONE, Ranks, Run, fit, join
+from reseen.training import Run, fit
 from worlds import tiny_search
 
 

@@ -18,7 +18,8 @@ import torch
 from reseen.data import draw_search_street
 from reseen.experiments.two_step import run as two_step
 from reseen.experiments.two_step.crops import MANIFEST, complete
-from reseen.training import LAST, Ranks, read_checkpoint
+from reseen.distributed import Ranks
+from reseen.training import LAST, read_checkpoint
 from test_cli import call, refused
 from test_training_ranks import ENVIRONMENT, together
 from worlds import TINY, TINY_SEARCH
@@ -273,7 +274,7 @@ def test_batches_that_two_cannot_share_are_said_before_the_first_step(
     street: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Pair(Ranks):
-        def from_first(self, make: Any) -> Any:
+        def broadcast(self, make: Any) -> Any:
             return make()
 
     monkeypatch.setattr(two_step, "join", lambda: nullcontext(Pair(rank=0, ranks=2)))

@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 
 from ranks_job import train
 from reseen.cli import main
+from reseen.distributed import ALONE, Ranks, join
 from reseen.errors import ReseenError
-from reseen.training import ALONE, LAST, Ranks, join, read_checkpoint
+from reseen.training import LAST, read_checkpoint
 from reseen.training.parallel import check_batch
 from worlds import TINY, people, tiny
 

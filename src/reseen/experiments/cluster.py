@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +11,7 @@ from reseen.evaluation import embed_crops, sees_grey
 from reseen.experiments.kinds import open_crops
 from reseen.experiments.progress import Progress
 from reseen.experiments.usable import usable
+from reseen.files import new_file
 from reseen.methods.labelling import pseudo_labels
 from reseen.records import PseudoLabels, cameras_of
 from reseen.training import load_encoder
@@ -73,16 +72,12 @@ def _shown(path: Path, root: Path) -> Path:
 
 
 def _write(out: Path, rows: list[tuple[Path, int, int]]) -> None:
-    partial = out.parent / f".{out.name}.partial"
-    try:
-        # names of files are bytes: what is not UTF-8 in them is written as it is
-        with open(partial, "w", newline="", encoding="utf-8", errors="surrogateescape") as handle:
-            writer = csv.writer(handle)
-            writer.writerow(("path", "group", "camera"))
-            for path, label, camera in rows:
-                writer.writerow((path.as_posix(), label if label >= 0 else "", camera if camera >= 0 else ""))
-        os.replace(partial, out)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
-        raise ReseenError(f"cannot write {out} ({error.strerror}): choose another --out") from error
+    # names of files are bytes: what is not UTF-8 in them is written as it is
+    with (
+        new_file(out, "choose another --out") as temporary,
+        open(temporary, "w", newline="", encoding="utf-8", errors="surrogateescape") as handle,
+    ):
+        writer = csv.writer(handle)
+        writer.writerow(("path", "group", "camera"))
+        for path, label, camera in rows:
+            writer.writerow((path.as_posix(), label if label >= 0 else "", camera if camera >= 0 else ""))

@@ -1,12 +1,9 @@
-"""What a run folder holds in words and numbers (epochs, evaluations, settings, each query's score), and how a file is
-written so that nothing is lost."""
+"""What a run folder holds in words and numbers: epochs, evaluations, settings, each query's score."""
 
 from __future__ import annotations
 
 import json
 import math
-import os
-import tempfile
 from collections.abc import Callable, Mapping
 from functools import partial
 from io import BytesIO
@@ -18,31 +15,9 @@ import yaml
 from numpy.typing import NDArray
 
 from reseen.errors import ReseenError
+from reseen.files import write_file
 
 PER_QUERY = "average-precision.npy"  # float64 [Q] of the epoch that was scored last; nan: no valid match
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that a reader sees the old one or the new one, never a part. Makes its folder.
-
-    Raises :class:`ReseenError` when the disk is full or the folder may not be written.
-    """
-    temporary: str | None = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except OSError as error:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
-        raise ReseenError(
-            f"cannot write {path} ({error.strerror}): free space or choose another --run"
-        ) from error
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:
@@ -84,10 +59,10 @@ def _is_number(value: object) -> bool:
 
 
 def write_array(path: Path, values: NDArray[Any]) -> None:
-    """Write a ``.npy`` file so that a reader sees the old one or the new one, never a part."""
+    """Write a ``.npy`` file, see :func:`reseen.files.write_file`."""
     buffer = BytesIO()
     np.save(buffer, values)
-    write_atomically(path, buffer.getvalue())
+    write_file(path, buffer.getvalue())
 
 
 def keep_per_query(run: Path) -> Callable[[NDArray[np.float64]], None]:

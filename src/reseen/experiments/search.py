@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from reseen.config import Config
+from reseen.distributed import ALONE, Ranks, join
 from reseen.errors import ReseenError
 from reseen.evaluation import Keep
 from reseen.evaluation.search import evaluate_searcher
@@ -20,7 +21,7 @@ from reseen.experiments.usable import usable_scenes
 from reseen.methods import get_method
 from reseen.metrics import clustering_scores
 from reseen.records import UNLABELLED, SearchData
-from reseen.training import ALONE, Method, Ranks, Run, fit, join
+from reseen.training import Method, Run, fit
 
 
 def train_search(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from reseen.distributed import join
 from reseen.errors import ReseenError
 from reseen.experiments.configure import SCENES, TWO_STEP, configuration, known_method, stored_weights
 from reseen.experiments.kinds import open_crops, open_scenes
@@ -14,7 +15,6 @@ from reseen.experiments.search import train_search
 from reseen.experiments.train_crops import train_run
 from reseen.experiments.two_step.run import train_two_step
 from reseen.experiments.usable import usable
-from reseen.training import join
 
 
 def train(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from reseen.config import Config
+from reseen.distributed import ALONE, Ranks
 from reseen.errors import ReseenError
 from reseen.evaluation import Keep, as_record, evaluate_features, sees_grey
 from reseen.experiments.progress import Progress
@@ -15,7 +16,7 @@ from reseen.methods import get_method
 from reseen.methods.common import embed_clean
 from reseen.metrics import clustering_scores
 from reseen.records import UNKNOWN_CAMERA, ReidData
-from reseen.training import ALONE, Method, Ranks, Run, deployed_name, fit
+from reseen.training import Method, Run, deployed_name, fit
 
 
 def train_run(

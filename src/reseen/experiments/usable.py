@@ -8,9 +8,9 @@ import numpy as np
 
 from reseen.data import open_galleries, scan_images, scan_scenes
 from reseen.data.galleries import NobodyToFindError
+from reseen.distributed import ALONE, Ranks
 from reseen.experiments.progress import Progress
 from reseen.records import Crop, LabelledCrops, Labels, ReidData, SearchData
-from reseen.training import ALONE, Ranks
 
 NAMED = 20  # skipped files that are named; beyond that they are counted
 
@@ -36,7 +36,7 @@ def usable(images: ReidData, *, max_bad_share: float, progress: Progress, ranks:
             skipped.extend(problems)
             return kept
 
-        kept = ranks.from_first(look)
+        kept = ranks.broadcast(look)
         return tuple(crops[row] for row in kept), kept
 
     def scan_labelled(part: LabelledCrops | None, name: str) -> LabelledCrops | None:

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from reseen.clustering import dbscan, jaccard_graph, refine, refine_official
 from reseen.config import ClusterConfig
+from reseen.distributed import ALONE, Ranks
 from reseen.records import Labels, PseudoLabels
 from reseen.training.parallel import shared_neighbours
-from reseen.training.ranks import ALONE, Ranks
 
 MIN_TO_STANDARDISE = 8  # images of a camera
 
@@ -36,7 +36,7 @@ def pseudo_labels(
             return refine(labels, tight, within, removed_to=config.removed_to)
         return refine_official(labels, tight, within)
 
-    return settle_outliers(PseudoLabels.of(ranks.from_first(cluster)), config)
+    return settle_outliers(PseudoLabels.of(ranks.broadcast(cluster)), config)
 
 
 def settle_outliers(pseudo: PseudoLabels, config: ClusterConfig) -> PseudoLabels:

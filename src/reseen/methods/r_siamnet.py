@@ -75,7 +75,7 @@ def assign(run: Run, features: Tensor, cameras: Labels) -> PseudoLabels:
         return PseudoLabels(np.arange(len(features), dtype=np.int64))
     scene_of = run.memory[SCENE_OF]
     cluster = partial(finch, features, image_ids=scene_of, image_filter=c.image_filter)
-    return PseudoLabels.of(run.ranks.from_first(cluster))
+    return PseudoLabels.of(run.ranks.broadcast(cluster))
 
 
 def remember(run: Run, features: Tensor, pseudo: PseudoLabels) -> None:

@@ -64,9 +64,9 @@ def assign(run: Run, features: Tensor, cameras: Labels) -> PseudoLabels:
         alpha = run.memory[THRESHOLD].item()
         return keep_reliable(labels, independence, compactness, min_independence=alpha)
 
-    kept = run.ranks.from_first(cluster)
-    alpha = run.ranks.from_first(lambda: run.memory[THRESHOLD].cpu().numpy())
-    run.memory[THRESHOLD] = torch.from_numpy(alpha)
+    kept = run.ranks.broadcast(cluster)
+    alpha = run.ranks.broadcast(lambda: run.memory[THRESHOLD].item())
+    run.memory[THRESHOLD] = torch.tensor([alpha], dtype=torch.float64)
     return settle_outliers(PseudoLabels.of(kept), c)
 
 

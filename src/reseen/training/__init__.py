@@ -3,25 +3,20 @@
 from reseen.training.checkpoint import LAST, load_encoder, load_searcher, read_checkpoint, trained_config
 from reseen.training.epoch import EpochStats, train_epoch
 from reseen.training.fit import BEST, LABEL_FREE, START, chosen_epochs, deployed_name, fit, new_run
-from reseen.training.job import join
-from reseen.training.ranks import ALONE, Ranks
 from reseen.training.run import Method, Run, known_cameras
 from reseen.training.warmup import warm_up
 
 __all__ = [
-    "ALONE",
     "BEST",
     "LABEL_FREE",
     "LAST",
     "START",
     "EpochStats",
     "Method",
-    "Ranks",
     "Run",
     "chosen_epochs",
     "deployed_name",
     "fit",
-    "join",
     "known_cameras",
     "load_encoder",
     "load_searcher",

@@ -6,10 +6,8 @@ travels as JSON in the file's own metadata, beside a digest of all of it, so tha
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +20,7 @@ from torch import Tensor
 
 from reseen.config import Config, differences, from_yaml, to_yaml
 from reseen.errors import ReseenError
+from reseen.files import new_file
 from reseen.models import Encoder, build_encoder
 from reseen.models.pyramid import build_pyramid
 from reseen.models.search import SearchNetwork, build_search_network
@@ -47,30 +46,30 @@ class Checkpoint:
 
 
 def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
-    """Write to a temporary file, flush it to the disk, then rename: the old file lives until the new one is whole.
+    """Write all that goes on living, and its digest.
 
     Raises:
         ReseenError: the disk is full or the folder not writable; the previous file is untouched.
     """
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     text = json.dumps(dict(state), sort_keys=True)
-    metadata = {"format": FORMAT, "state": text, "digest": _digest(plain, text)}
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(plain, partial, metadata)
-        with open(partial, "rb") as handle:
-            os.fsync(handle.fileno())
-        os.replace(partial, path)
-    except (OSError, SafetensorError) as error:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
-        raise ReseenError(
-            f"cannot write {path} ({error}): free space or choose another --run; "
-            "the last good checkpoint is untouched, continue with --resume"
-        ) from error
-    for stale in path.parent.glob(f".{path.name}.*.partial"):  # left by a process that was killed
-        stale.unlink(missing_ok=True)
+    write_tensors(
+        path,
+        plain,
+        {"format": FORMAT, "state": text, "digest": _digest(plain, text)},
+        remedy="free space or choose another --run; the last good checkpoint is untouched, continue with --resume",
+    )
+
+
+def write_tensors(
+    path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None, *, remedy: str
+) -> None:
+    """A safetensors file of contiguous tensors, written as :func:`reseen.files.new_file` does."""
+    with new_file(path, remedy) as temporary:
+        try:
+            save_file(tensors, temporary, metadata)
+        except SafetensorError as error:  # how it says that the disk is full
+            raise OSError(str(error)) from error
 
 
 def read_checkpoint(path: Path) -> Checkpoint:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import torch
 
 from reseen.config import Config, to_yaml
 from reseen.data import fingerprint
+from reseen.distributed import ALONE, Ranks
 from reseen.errors import ReseenError
+from reseen.files import write_file
 from reseen.models import load_weights, resolve_precision
 from reseen.records import persons_of
 from reseen.training.checkpoint import LAST, restore_run, save_encoder, save_run, trained_config
@@ -24,7 +24,6 @@ from reseen.training.environment import environment
 from reseen.training.epoch import train_epoch
 from reseen.training.health import warnings
 from reseen.training.parallel import check_batch
-from reseen.training.ranks import ALONE, Ranks
 from reseen.training.run import Images, Method, Run, Step, learning_rate
 from reseen.training.settle import measured_precision, settled
 
@@ -55,8 +54,8 @@ def new_run(
     ranks = ranks.on(config.train.device)
     device = ranks.device
     encoder: Any = method.encoder(config)
-    if weights != "none" and ranks.first:
-        say(load_weights(encoder, weights).summary())
+    if weights != "none":
+        say(ranks.broadcast(lambda: load_weights(encoder, weights).summary()))
     torch.manual_seed(config.seed)  # again: loading weights may have drawn
     networks = method.build(config, encoder).to(device)
     if config.train.channels_last:
@@ -68,9 +67,7 @@ def new_run(
         def forward(trial: torch.nn.Module, count: int) -> torch.Tensor:
             return method.rehearse(trial, config, count)
 
-        precision = ranks.word_from_first(
-            lambda: measured_precision(networks, forward, device, precision, say)
-        )
+        precision = ranks.broadcast(lambda: measured_precision(networks, forward, device, precision, say))
         config = replace(config, train=replace(config.train, precision=cast(Any, precision)))
     precision = resolve_precision(device, precision)
     ranks.agree(precision, "computes in another precision", "set train.precision=none")
@@ -119,7 +116,7 @@ def fit(
     check_batch(config, ranks)
     ranks.agree(_everywhere(config), "has other settings", "give each the same words")
     ranks.agree(data, "sees other images", "give each the same --data")
-    begun = bool(ranks.from_first(lambda: np.array([last.exists()]))[0])
+    begun = ranks.broadcast(last.exists)
     if begun and not resume:
         raise ReseenError(f"{folder} already holds a run: continue it with --resume, or choose another --run")
     continued = trained_config(last) if begun else None
@@ -154,6 +151,7 @@ def fit(
             _keep_chosen(run, method, before, folder, deployed)
             save_run(run, last, data=data, deployed=deployed)  # from here on the epoch counts
             _write_metrics(folder, run)
+        ranks.wait()  # the first has scored and written
         say(describe(run.history[-1], config))
         for line in record["warnings"]:
             say(f"  warning: {line}")
@@ -168,10 +166,10 @@ def _everywhere(config: Config) -> str:
 
 def _begin(run: Run, method: Method, folder: Path, weights: str | None) -> None:
     """The files that a run folder has before its first epoch. ``weights``: None where a run is continued."""
-    _write(folder / "config.yaml", to_yaml(run.config))
+    write_file(folder / "config.yaml", to_yaml(run.config))
     if weights is not None:  # what the run began with; a resumed one reads no weights
         made_with = {**environment(run.device, run.precision, run.ranks.ranks), "weights": weights}
-        _write(folder / "environment.json", json.dumps(made_with, indent=2) + "\n")
+        write_file(folder / "environment.json", json.dumps(made_with, indent=2) + "\n")
     _write_metrics(folder, run)
     if run.epoch == 0:
         name, path = deployed_name(run, method), folder / "checkpoint" / START
@@ -252,16 +250,4 @@ def _finite(value: Any) -> Any:
 
 def _write_metrics(folder: Path, run: Run) -> None:
     """The history belongs to the checkpoint, so after a kill the file is put back in step with it."""
-    _write(folder / "metrics.jsonl", "".join(json.dumps(record) + "\n" for record in run.history))
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.partial")
-        partial.write_text(text)
-        os.replace(partial, path)
-    except OSError as error:
-        raise ReseenError(
-            f"cannot write {path} ({error.strerror}): choose another --run or free space"
-        ) from error
+    write_file(folder / "metrics.jsonl", "".join(json.dumps(record) + "\n" for record in run.history))

@@ -18,8 +18,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from reseen.clustering import nearest_neighbours
 from reseen.config import Config
+from reseen.distributed import Ranks
 from reseen.errors import ReseenError
-from reseen.training.ranks import Ranks
 from reseen.training.run import Batch, Method, Run
 
 Losses = Callable[[Batch, Tensor], tuple[dict[str, Tensor], dict[str, Tensor]]]

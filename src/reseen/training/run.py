@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from reseen.config import Config
+from reseen.distributed import ALONE, Ranks
 from reseen.models import autocast
 from reseen.records import Crop, Labels, PseudoLabels, Scene, cameras_of
-from reseen.training.ranks import ALONE, Ranks
 
 Images = Any  # tuple[Crop, ...] or tuple[Scene, ...]: a method is written for one of them
 Batch = Any  # reseen.data.TrainBatch or reseen.data.scene_loaders.SceneBatch; both have `persons`, rows [N]

@@ -11,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from reseen.config import Config
@@ -21,6 +20,7 @@ from reseen.errors import ReseenError
 from reseen.losses import nt_xent_loss
 from reseen.models import Encoder, autocast, build_encoder, resolve_device, resolve_precision
 from reseen.records import Crop
+from reseen.training.checkpoint import write_tensors
 from reseen.training.run import Step
 
 
@@ -92,15 +92,9 @@ def warm_up(
         if step is not None:
             step("warm-up", epoch + 1, epochs, f"loss {total.item() / iterations:.3f}")
     encoder = encoder.cpu().eval()
-    _write(encoder, path)
+    state = {name: tensor.contiguous() for name, tensor in encoder.state_dict().items()}
+    write_tensors(path, state, remedy="free space or choose another folder")
     return encoder
-
-
-def _write(encoder: Encoder, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    save_file({name: tensor.contiguous() for name, tensor in encoder.state_dict().items()}, partial)
-    partial.replace(path)
 
 
 def _some_grey(images: Tensor, chosen: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from reseen.data.images import read_image
-from reseen.experiments.run_files import write_atomically
+from reseen.files import write_file
 
 WIDTH = 9.2  # inches: the report's column at 96 pixels an inch
 DPI = 160
@@ -74,7 +74,7 @@ def png_bytes(figure: Figure, *, title: str = "", alt: str = "") -> bytes:
 
 def save_figure(figure: Figure, path: Path, *, title: str = "", alt: str = "") -> Path:
     """Write :func:`png_bytes` to ``path`` (atomically) and return it."""
-    write_atomically(path, png_bytes(figure, title=title, alt=alt))
+    write_file(path, png_bytes(figure, title=title, alt=alt))
     return path
 
 

@@ -22,7 +22,7 @@ from rich.text import Text
 
 from reseen.errors import ReseenError
 from reseen.experiments.pages.canvas import png_bytes
-from reseen.experiments.run_files import write_atomically
+from reseen.files import write_file
 
 FOOTER = "Pictures of persons are personal data: treat this page as you treat the images."
 UNBROKEN = "&#8209;"  # a hyphen at which no line breaks: rank-1
@@ -250,7 +250,7 @@ def write_report(run: Path, *, sections: Iterable[Section], title: str = "", led
 </html>
 """
     target = folder / "index.html"
-    write_atomically(target, page.encode())
+    write_file(target, page)
     return target
 
 
@@ -279,7 +279,7 @@ def _section(section: Section, anchor: str, folder: Path) -> str:
 def _figure(section: Section, anchor: str, folder: Path) -> str:
     if isinstance(section.figure, Figure):
         content = png_bytes(section.figure, title=section.title, alt=section.alt)
-        write_atomically(folder / f"{anchor}.png", content)
+        write_file(folder / f"{anchor}.png", content)
         inside: Mapping[str, str] = {}
     else:
         assert section.figure is not None

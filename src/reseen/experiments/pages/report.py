@@ -21,7 +21,8 @@ from reseen.experiments.pages.page import (
     summary_table,
     write_report,
 )
-from reseen.experiments.run_files import at, read_config, read_lines, read_metrics, write_atomically
+from reseen.experiments.run_files import at, read_config, read_lines, read_metrics
+from reseen.files import write_file
 from reseen.training import chosen_epochs
 
 __all__ = [
@@ -182,7 +183,7 @@ def _results(metrics: Sequence[Epoch], config: Mapping[str, Any]) -> Section:
 def save_comparison(run: Path, rows: Sequence[Mapping[str, object]]) -> None:
     """Keep rows of :func:`summary_table` in the run folder, so that every later report shows them too."""
     content = json.dumps([dict(row) for row in rows], indent=2) + "\n"
-    write_atomically(run / "report" / "comparison.json", content.encode())
+    write_file(run / "report" / "comparison.json", content)
 
 
 def _comparison(run: Path) -> list[Section]:

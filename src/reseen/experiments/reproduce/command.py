@@ -29,7 +29,7 @@ from reseen.experiments.reproduce.runtime import runtime_section
 from reseen.experiments.reproduce.scales import Scale, configuration_of, settings_of
 from reseen.experiments.reproduce.tables import TABLES, TWO_STEP, Table
 from reseen.experiments.reproduce.write import Block, main_cells, write_table
-from reseen.experiments.run_files import write_atomically
+from reseen.files import write_file
 from reseen.records import ReidData, SearchData
 
 Data = ReidData | SearchData
@@ -205,7 +205,7 @@ def _measure(job: Job, out: Path) -> None:
         scores = measure(job, out).last
     except (ReseenError, OSError, RuntimeError) as error:  # RuntimeError: out of memory, from torch
         print(f"{title} failed: {error}")
-        write_atomically(job.failure_file(out), f"{' '.join(str(error).split())}\n".encode())
+        write_file(job.failure_file(out), f"{' '.join(str(error).split())}\n")
         return
     job.failure_file(out).unlink(missing_ok=True)
     first = "rank1" if "rank1" in scores else "top1"

@@ -30,12 +30,13 @@ from reseen.experiments.reproduce.results import (
     write_result,
 )
 from reseen.experiments.reproduce.tables import TWO_STEP, Row
-from reseen.experiments.run_files import PER_QUERY, at, read_metrics, write_atomically
+from reseen.experiments.run_files import PER_QUERY, at, read_metrics
 from reseen.experiments.search import train_search_run
 from reseen.experiments.search_evaluate import usual_size
 from reseen.experiments.train_crops import train_run
 from reseen.experiments.two_step.config import TwoStepConfig
 from reseen.experiments.two_step.run import two_step_run
+from reseen.files import write_file
 from reseen.metrics import DEFAULT_CRITERION
 from reseen.records import UNKNOWN_CAMERA, ReidData, SearchData
 from reseen.training import chosen_epochs, load_encoder, load_searcher
@@ -93,7 +94,7 @@ def measure(job: Job, out: Path) -> Result:
     run = job.run_folder(out)
     begun = run / "source.txt"
     if not run.exists():
-        write_atomically(begun, f"{SOURCE}\n".encode())
+        write_file(begun, f"{SOURCE}\n")
     started = time.perf_counter()
     _train(job, run)
     trained = time.perf_counter()

@@ -21,8 +21,9 @@ from reseen.config import fingerprint as config_fingerprint
 from reseen.data import fingerprint as images_fingerprint
 from reseen.data import open_galleries
 from reseen.errors import ReseenError
-from reseen.experiments.run_files import write_array, write_atomically
+from reseen.experiments.run_files import write_array
 from reseen.experiments.two_step.config import TwoStepConfig
+from reseen.files import write_file
 from reseen.records import ReidData, SearchData
 
 SHORT = 10  # characters of a fingerprint that names carry
@@ -135,7 +136,7 @@ def write_result(path: Path, result: Result) -> None:
     """The JSON file last: where it is, the row is finished."""
     write_array(path.with_suffix(".npy"), result.average_precision)
     told = {"row": result.row, "seed": result.seed, "data": result.data, "scores": result.scores}
-    write_atomically(path, (json.dumps(told | dict(result.about), indent=2) + "\n").encode())
+    write_file(path, json.dumps(told | dict(result.about), indent=2) + "\n")
 
 
 def read_result(path: Path) -> Result | None:

@@ -19,7 +19,7 @@ from reseen.experiments.reproduce.compare import (
 )
 from reseen.experiments.reproduce.results import Result
 from reseen.experiments.reproduce.tables import Table
-from reseen.experiments.run_files import write_atomically
+from reseen.files import write_file
 from reseen.metrics import DEFAULT_CRITERION
 
 WAYS = {
@@ -152,8 +152,8 @@ def write_table(name: str, table: Table, blocks: Sequence[Block], out: Path, com
                 continue
             parts.append(warning)
             sections.append(Section(f"Beware, {block.title}", text=warning))
-    write_atomically(folder / "table.md", ("\n\n".join(parts) + "\n").encode())
-    write_atomically(folder / "table.csv", as_csv(table, blocks).encode())
+    write_file(folder / "table.md", "\n\n".join(parts) + "\n")
+    write_file(folder / "table.csv", as_csv(table, blocks))
     write_report(folder, sections=sections, title=name, lede=table.title)
     return folder / "table.md"
 

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from reseen.data.images import read_image
 from reseen.errors import ReseenError
-from reseen.experiments.run_files import write_atomically
 from reseen.experiments.two_step.search import MIN_SCORE, Found, cut_out
+from reseen.files import write_file
 from reseen.metrics import detection_scores
 from reseen.records import UNKNOWN_CAMERA, SceneDetections, SearchData
 
@@ -52,8 +52,8 @@ def write_crops(folder: Path, scenes: SearchData, found: Sequence[Found]) -> dic
             f"the detector found nobody in {len(found)} training scenes (no score reached {MIN_SCORE}): train it "
             "longer, --set detector.train.epochs=..., in a new --run"
         )
-    write_atomically(folder / SUMMARY, (json.dumps(summary) + "\n").encode())
-    write_atomically(folder / MANIFEST, text.getvalue().encode("utf-8", "surrogateescape"))
+    write_file(folder / SUMMARY, json.dumps(summary) + "\n")
+    write_file(folder / MANIFEST, text.getvalue().encode("utf-8", "surrogateescape"))
     return summary
 
 

@@ -10,16 +10,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from reseen.config import differences
 from reseen.data import fingerprint, open_data
+from reseen.distributed import ALONE, Ranks, join
 from reseen.errors import ReseenError
 from reseen.evaluation import Keep
 from reseen.evaluation.search import search_record
 from reseen.experiments.configure import TWO_STEP, stored_weights
 from reseen.experiments.progress import Progress
-from reseen.experiments.run_files import keep_per_query, write_atomically
+from reseen.experiments.run_files import keep_per_query
 from reseen.experiments.run_report import report
 from reseen.experiments.search import train_search_run
 from reseen.experiments.search_evaluate import scenes_to_score, tell, usual_size
@@ -34,8 +33,9 @@ from reseen.experiments.two_step.config import (
 from reseen.experiments.two_step.crops import MANIFEST, complete, in_words, read_summary, write_crops
 from reseen.experiments.two_step.search import detect_persons, two_step_finder
 from reseen.experiments.usable import usable_scenes
-from reseen.records import Labels, SearchData
-from reseen.training import ALONE, LAST, Ranks, join, load_searcher, read_checkpoint, trained_config
+from reseen.files import write_file
+from reseen.records import SearchData
+from reseen.training import LAST, load_searcher, read_checkpoint, trained_config
 from reseen.training.checkpoint import MAY_CHANGE
 from reseen.training.parallel import check_batch
 
@@ -61,7 +61,7 @@ def train_two_step(
     with join() as ranks:
         folder = run or Path("runs") / f"{TWO_STEP}-{scenes.name.lower()}"
         both = two_step_configuration(folder, resume, recipe, config, settings)
-        taken = ranks.from_first(lambda: np.array([not resume and (folder / "config.yaml").exists()]))[0]
+        taken = ranks.broadcast(lambda: not resume and (folder / "config.yaml").exists())
         if taken:
             raise ReseenError(
                 f"{folder} already holds a run: continue it with --resume, or choose another --run"
@@ -98,12 +98,12 @@ def two_step_run(
             :func:`reseen.training.fit`.
     """
     _check_batches(both, ranks)
-    if resume and ranks.from_first(lambda: np.array([_finished(folder, both, scenes)]))[0]:
+    if resume and ranks.broadcast(lambda: _finished(folder, both, scenes)):
         return
     if ranks.first:
         if not (folder / METRICS).exists():  # killed before the detector's own is there, it begins alike
-            write_atomically(folder / ENVIRONMENT, (json.dumps({"weights": weights[0]}) + "\n").encode())
-        write_atomically(folder / "config.yaml", two_step_yaml(both).encode())
+            write_file(folder / ENVIRONMENT, json.dumps({"weights": weights[0]}) + "\n")
+        write_file(folder / "config.yaml", two_step_yaml(both))
         print(f"step 1 of 3, detector -> {folder / 'detector'}")
     train_search_run(
         both.detector, scenes, folder / "detector", resume=resume, weights=weights[0], ranks=ranks
@@ -185,16 +185,15 @@ def _cut(folder: Path, scenes: SearchData, ranks: Ranks) -> None:
     """The crops of the training scenes, by the first of several processes while the others wait."""
     crops = folder / "crops"
 
-    def cut() -> Labels:
+    def cut() -> None:
         with Progress() as progress:
             if not complete(crops):
                 network, checkpoint = load_searcher(folder / "detector")
                 found = detect_persons(network, scenes.train, checkpoint.config, step=progress.step)
                 write_crops(crops, scenes, found)
             progress.say(f"step 2 of 3, crops -> {crops}: {in_words(read_summary(crops))}")
-        return np.empty(0, dtype=np.int64)
 
-    ranks.from_first(cut)
+    ranks.broadcast(cut)
 
 
 def _finish(folder: Path, scenes: SearchData) -> None:
@@ -205,5 +204,5 @@ def _finish(folder: Path, scenes: SearchData) -> None:
         record["crops"] = read_summary(folder / "crops")
         if scenes.test and scenes.probes:
             record["test"] = _score(folder, scenes, "last", usual_size(scenes), keep_per_query(folder))
-        write_atomically(folder / ENVIRONMENT, (folder / "detector" / ENVIRONMENT).read_bytes())
-        write_atomically(done, (json.dumps(record) + "\n").encode())
+        write_file(folder / ENVIRONMENT, (folder / "detector" / ENVIRONMENT).read_bytes())
+        write_file(done, json.dumps(record) + "\n")

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -25,12 +25,15 @@ from torch import Tensor
 from reseen.errors import ReseenError
 from reseen.models import resolve_device
 
-# The others wait while the first clusters, scores or writes. A process that is gone is noticed at once and
-# otherwise (reseen.training.job), so this need only be longer than any work.
-PATIENCE = timedelta(days=1)
-
+# A process that dies closes its connections, which ends the collectives of the others at once. Time-outs are for a
+# machine that closes nothing, one without power. In a step nobody waits for another's long work, so half an hour
+# (torch's own for gloo) is by how much a share may take longer than another.
+STEP_LIMIT = timedelta(minutes=30)
+# The others wait while the first clusters, scores or writes: longer than any work.
+WAIT_LIMIT = timedelta(days=1)
 
 CPU = torch.device("cpu")
+Value = TypeVar("Value", bound="NDArray[Any] | str | float | None")  # and so bool and int
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,8 @@ class Ranks:
     """This process (``rank``, its place ``local`` among the ``local_ranks`` of its machine) of ``ranks`` in all.
 
     ``device`` is where it computes, ``cards`` the group of torch.distributed that speaks between CUDA devices. CPU
-    tensors go through the default group (gloo), which waits without turning a core.
+    tensors go through the default group (gloo). Both give up after a share's time; ``wait_group`` (gloo) does
+    not, and waits without turning a core.
     """
 
     rank: int = 0
@@ -47,6 +51,7 @@ class Ranks:
     local_ranks: int = 1
     device: torch.device = CPU
     cards: Any = None
+    wait_group: Any = None
 
     @property
     def first(self) -> bool:
@@ -78,7 +83,7 @@ class Ranks:
             own = torch.device("cuda", self.local)
             torch.cuda.set_device(own)
         self.agree(own.type, "computes on another kind of device", "set train.device=cpu")
-        cards = dist.new_group(backend="nccl", timeout=PATIENCE) if own.type == "cuda" else None
+        cards = dist.new_group(backend="nccl", timeout=STEP_LIMIT) if own.type == "cuda" else None
         return replace(self, device=own, cards=cards)
 
     def shares(self, count: int, block: int = 1) -> list[slice]:
@@ -114,31 +119,38 @@ class Ranks:
                 dist.broadcast(rows, rank, group=self._group(rows))
         return whole
 
-    def from_first(self, make: Callable[[], NDArray[Any]]) -> NDArray[Any]:
-        """The first process makes an array; everybody receives it, or raises its :class:`ReseenError`.
+    def broadcast(self, make: Callable[[], Value]) -> Value:
+        """What the first process makes, an array, a text, a number or None, in all; or its :class:`ReseenError`.
 
-        Meanwhile the others wait, so it has their threads of this machine as well.
+        Meanwhile the others wait, however long, so it has their threads of this machine as well.
         """
         if self.alone:
             return make()
-        array, words = np.empty(0), ""
+        header: dict[str, Any] = {}
+        array = np.empty(0)
         if self.first:
             try:
                 with _threads(self.local_ranks):
-                    array = np.ascontiguousarray(make())
+                    value = make()
+                if isinstance(value, np.ndarray):
+                    array = np.ascontiguousarray(value)
+                    header = {"type": array.dtype.str, "shape": value.shape}
+                else:
+                    header = {"value": value}
             except ReseenError as error:
-                words = str(error)
-        told = json.dumps({"type": array.dtype.str, "shape": array.shape, "error": words}).encode()
-        header = json.loads(self._bytes(np.frombuffer(told, dtype=np.uint8)).tobytes())
-        if header["error"]:
+                header = {"error": str(error)}
+        header = json.loads(self._bytes(np.frombuffer(json.dumps(header).encode(), dtype=np.uint8)).tobytes())
+        if "error" in header:
             raise ReseenError(header["error"])
+        if "value" in header:
+            return cast(Value, header["value"])
         data = self._bytes(array.reshape(-1).view(np.uint8))
-        result: NDArray[Any] = data.view(header["type"]).reshape(header["shape"])
-        return result
+        return cast(Value, data.view(header["type"]).reshape(header["shape"]))
 
-    def word_from_first(self, make: Callable[[], str]) -> str:
-        """The first process makes a word; everybody receives it, or raises its :class:`ReseenError`."""
-        return bytes(self.from_first(lambda: np.frombuffer(make().encode(), dtype=np.uint8))).decode()
+    def wait(self) -> None:
+        """Go on when all are here: after work that the first process does alone, and that may take long."""
+        if not self.alone:
+            dist.barrier(group=self.wait_group)
 
     def send_from_first(self, tensors: Iterable[Tensor]) -> None:
         """Make ``tensors`` what they are in the first process, in place."""
@@ -173,10 +185,11 @@ class Ranks:
 
     def _bytes(self, data: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """The first process's bytes."""
-        length = int(self._first_of(torch.tensor([len(data)]))[0])
-        told = torch.from_numpy(data.copy()) if self.first else torch.empty(length, dtype=torch.uint8)
-        if length:
-            dist.broadcast(told, 0)
+        length = torch.tensor([len(data)])
+        dist.broadcast(length, 0, group=self.wait_group)
+        told = torch.from_numpy(data.copy()) if self.first else torch.empty(int(length), dtype=torch.uint8)
+        if len(told):
+            dist.broadcast(told, 0, group=self.wait_group)
         return cast("NDArray[np.uint8]", told.numpy())
 
     def _group(self, tensor: Tensor) -> Any:

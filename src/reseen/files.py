@@ -1,0 +1,88 @@
+"""The one way to write a file: a reader finds the old one or the new one, whole, whatever happens meanwhile."""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import os
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from reseen.errors import ReseenError
+
+REMEDY = "free space or choose another --run"
+
+
+@contextlib.contextmanager
+def new_file(path: Path, remedy: str = REMEDY, *, durable: bool = True) -> Iterator[Path]:
+    """Lend a temporary path to write to; where the block ends without an error it replaces ``path``, else it goes.
+
+    It lies in a folder of its own beside ``path``, which is named after this process and thread: writers never meet,
+    and what a killed one left (also what a library wrote under a name of its own) goes with the next write of ``path``.
+    A folder has writers on one machine at a time: a process of another machine counts as dead.
+
+    Args:
+        remedy: what to do where writing fails; the end of the error's line.
+        durable: flush to the disk before the renaming, and look for what killed writers left. False for images by
+            the thousand, which can be made again: a flush takes some 20 ms.
+
+    Raises:
+        ReseenError: the disk is full or the folder not writable; the old file is untouched.
+    """
+    folder = path.parent / f".{path.name}.{os.getpid()}-{threading.get_native_id()}.partial"
+    temporary = folder / "new"
+    try:
+        if durable:
+            _remove_stale(path)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            if durable:
+                _flush(temporary)
+            os.replace(temporary, path)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+    except OSError as error:
+        raise ReseenError(f"cannot write {path} ({error.strerror or error}): {remedy}") from error
+    if durable:
+        with contextlib.suppress(OSError):  # some network file systems cannot; the file is there and whole
+            _flush(path.parent)
+
+
+def write_file(path: Path, content: str | bytes, remedy: str = REMEDY) -> None:
+    """Write ``content`` (text as UTF-8) as :func:`new_file` does. Makes the folder."""
+    with new_file(path, remedy) as temporary:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _remove_stale(path: Path) -> None:
+    """Remove what writers of ``path`` left that are no more."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
+        process = left.name.split(".")[-2].split("-")[0]
+        if not process.isdecimal() or alive(int(process)):
+            continue
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:  # as written before version 0.1.0
+            left.unlink(missing_ok=True)
+
+
+def alive(process: int) -> bool:
+    """Whether this machine has a process of that number."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):  # another user's; no number of a process, so not ours
+        pass
+    return True
