@@ -316,7 +316,7 @@ def test_scenes_are_drawn_once_an_epoch_and_shared_equally(tmp_path: Path) -> No
         seen = []
         for epoch in range(4):
             run.epoch = epoch
-            batches = METHOD.draw(run, None, scenes)  # type: ignore[arg-type]
+            batches = METHOD.choose(run, None, scenes)  # type: ignore[arg-type]
             assert [len(batch) for batch in batches] == sizes
             assert all(len(set(batch.tolist())) == len(batch) for batch in batches[:1])
             rows = np.concatenate(batches).tolist()
@@ -325,4 +325,4 @@ def test_scenes_are_drawn_once_an_epoch_and_shared_equally(tmp_path: Path) -> No
         assert len(set(seen)) > 1
     run.ranks = Ranks(rank=1, ranks=2)
     with pytest.raises(ReseenError, match="1 scenes cannot be shared by 2 processes"):
-        METHOD.draw(run, None, scenes[:1])  # type: ignore[arg-type]
+        METHOD.choose(run, None, scenes[:1])  # type: ignore[arg-type]

@@ -61,7 +61,7 @@ def train_epoch(run: Run, images: Images, method: Method) -> EpochStats:
     stats = _describe(features, pseudo, previous, images)
     clustered = time.perf_counter()
 
-    stats.loss = _train(run, images, method, method.draw(run, pseudo, images))
+    stats.loss = _train(run, images, method, method.choose(run, pseudo, images))
     average_statistics(run)
     if not all(bool(t.isfinite().all()) for t in run.networks.state_dict().values()):
         raise ReseenError(_not_finite(run, {}))  # before these weights could replace the last good ones
