@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 import torch
 
-from reseen.data import draw_search_street
 from reseen.experiments.two_step import run as two_step
 from reseen.experiments.two_step.crops import MANIFEST, complete
+from reseen.street import draw_scenes
 from reseen.training import LAST, Ranks, read_checkpoint
 from test_cli import call, refused
 from test_training_ranks import ENVIRONMENT, together
@@ -84,7 +84,7 @@ def epoch_of(run: Path, step: str) -> int:
 
 
 def drawn(root: Path, *, train_scenes: int, seed: int) -> Path:
-    draw_search_street(
+    draw_scenes(
         root,
         seed=seed,
         train_scenes=train_scenes,

@@ -211,7 +211,7 @@ def test_resume_equals_an_uninterrupted_run_bit_for_bit(
 def test_kill_minus_nine_loses_at_most_the_running_epoch(street: SearchData, tmp_path: Path) -> None:
     torch.set_num_threads(1)  # as in the process that is killed
     settings = ("train.epochs=6", "train.iterations=4")
-    command = [sys.executable, "-m", "reseen.cli", "train", "r-siamnet", "--data", str(street.root)]
+    command = [sys.executable, "-m", "reseen", "train", "r-siamnet", "--data", str(street.root)]
     command += ["--weights", "none", "--run", str(tmp_path / "run")]
     for setting in (*TINY_SEARCH, *settings):
         command += ["--set", setting]

@@ -105,13 +105,8 @@ def compose(
     wanted, out = composition or Composition(), Path(os.path.expanduser(out))
     crops = _crops(open_data(market), wanted)
     parameters = {"composed_by": "reseen", "version": VERSION, **asdict(wanted), "crops": _fingerprint(crops)}
-    make_once(
-        out,
-        COMPOSITE_MARK,
-        parameters,
-        (FRAMES, ANNOTATIONS),
-        lambda: _write(out, crops, wanted, progress),
-    )
+    folders = (FRAMES, ANNOTATIONS)
+    make_once(out, COMPOSITE_MARK, parameters, folders, lambda: _write(out, crops, wanted, progress))
     return open_search_data(out)
 
 

@@ -29,15 +29,7 @@ from reseen.street.cameras import (
 )
 from reseen.street.figure import REACH, Pen, Pose, draw_person
 from reseen.street.people import DECK, SCENE, Person, person_of, stream
-from reseen.street.store import (
-    DRAWN,
-    Progress,
-    make_once,
-    require,
-    require_files,
-    write_images,
-    write_json,
-)
+from reseen.street.store import DRAWN, Progress, make_once, require, require_files, write_images, write_json
 
 MAX_HIDDEN = 0.6  # of a box by one nearer box; placements that hide more are tried again
 _TRIES = 30
@@ -84,8 +76,7 @@ def draw_scenes(
     persons: tuple[int, int] = (2, 6),
     progress: Progress | None = None,
 ) -> SearchData:
-    """Whole scenes, 640 x 360 pixels, with tight person boxes and identities, as COCO json below
-    ``root``, read from there.
+    """Whole scenes, 640 x 360 pixels, with tight boxes and identities, as COCO json below ``root``, read from there.
 
     Training scenes show identities 1..train, test scenes the following ones; with equal seeds they are the
     people of :func:`reseen.street.draw_crops`. A scene has ``persons[0]`` to ``persons[1]`` people. Boxes hold the
@@ -119,17 +110,14 @@ def draw_scenes(
     def make() -> None:
         write_images(root, [*train, *test], draw, progress)
         for split, shots in zip(SPLITS, (train, test), strict=True):
-            _write_coco(
-                root / f"{split}.json", [(s.file, s.camera, s.identities, boxes[s].tolist()) for s in shots]
-            )
+            entries = [(shot.file, shot.camera, shot.identities, boxes[shot].tolist()) for shot in shots]
+            _write_coco(root / f"{split}.json", entries)
 
     sizes = {"train_scenes": train_scenes, "test_scenes": test_scenes, "cameras": cameras, "persons": persons}
     identities = {"train_identities": train_identities, "test_identities": test_identities}
+    parameters = {**DRAWN, "kind": "scenes", "seed": seed, **sizes, **identities}
     update_scenes(root)
-    folders = [f"{split}/images" for split in SPLITS]
-    make_once(
-        root, STREET_MARK, {**DRAWN, "kind": "scenes", "seed": seed, **sizes, **identities}, folders, make
-    )
+    make_once(root, STREET_MARK, parameters, [f"{split}/images" for split in SPLITS], make)
     require_files(root, [*(f"{split}.json" for split in SPLITS), *(shot.name for shot in (*train, *test))])
     return open_search_data(root)
 
@@ -143,26 +131,17 @@ def update_scenes(root: Path) -> None:
     marks = [root / split / STREET_MARK for split in SPLITS]
     if (root / STREET_MARK).exists() or not all(mark.is_file() for mark in marks):
         return
-    shared = (
-        "drawn_by",
-        "version",
-        "kind",
-        "seed",
-        "train_identities",
-        "test_identities",
-        "cameras",
-        "persons",
-    )
     try:
         train, test = (json.loads(mark.read_text(encoding="utf-8")) for mark in marks)
-        if any(train[key] != test[key] for key in shared):
+        street = {key: train[key] for key in train if key not in ("split", "scenes", "images")}
+        if any(test[key] != value for key, value in street.items()):
             raise ValueError("two streets")
         for split, part in zip(SPLITS, (train, test), strict=True):
             entries = [(e["file"], e["camera"], e["identities"], e["boxes"]) for e in part["images"]]
             _write_coco(root / f"{split}.json", entries)
         sizes = {"train_scenes": train["scenes"], "test_scenes": test["scenes"]}
-        write_json(root / STREET_MARK, {**{key: train[key] for key in shared}, **sizes})
-    except (ValueError, KeyError, TypeError) as error:
+        write_json(root / STREET_MARK, {**street, **sizes})
+    except (ValueError, LookupError, TypeError) as error:
         raise ReseenError(f"{shown(root)} is a damaged street: delete it and draw it again") from error
 
 
