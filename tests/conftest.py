@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from reseen.data import draw_search_street
 from reseen.records import SearchData
+from reseen.street import draw_scenes
 
 
 @pytest.fixture(scope="session")
 def street(tmp_path_factory: pytest.TempPathFactory) -> SearchData:
     """A few scenes of the drawn street, 640 x 360 pixels; nobody may change its files."""
-    return draw_search_street(
+    return draw_scenes(
         tmp_path_factory.mktemp("street"),
         train_scenes=8,
         test_scenes=6,

@@ -11,11 +11,10 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from reseen.data import draw_search_street, fraction, join, open_galleries, open_search_data, scan_scenes
+from reseen.data import fraction, join, open_galleries, open_search_data, scan_scenes
 from reseen.data.matfiles import load_variable, stream_records
 from reseen.errors import ReseenError
-from reseen.metrics import person_search_scores
-from reseen.records import Probe, Scene, SceneDetections, SearchData, SearchQuery
+from reseen.records import Probe, Scene, SearchData
 from scene_worlds import (
     CUHK_BOXES,
     CUHK_QUERIES,
@@ -443,56 +442,7 @@ def test_two_images_with_one_id_are_refused_and_one_listed_twice_is_left_out(tmp
     assert open_search_data(tmp_path / "mine.json").skipped == ("mine.json: a.jpg is listed twice",)
 
 
-# The drawn street, and which folder is which
-
-
-def small_street(root: Path) -> SearchData:
-    sizes = {"train_identities": 4, "test_identities": 4, "cameras": 2, "persons": (1, 3)}
-    return draw_search_street(root, train_scenes=4, test_scenes=6, **sizes)  # type: ignore[arg-type]
-
-
-def test_the_drawn_street_as_person_search(tmp_path: Path) -> None:
-    told: list[tuple[int, int]] = []
-    sizes = {"train_identities": 4, "test_identities": 4, "cameras": 2, "persons": (1, 3)}
-    data = draw_search_street(
-        tmp_path, train_scenes=4, test_scenes=6, progress=lambda *done: told.append(done), **sizes
-    )  # type: ignore[arg-type]
-    assert told == [(number, 10) for number in range(1, 11)]
-    assert (data.name, len(data.train), len(data.test)) == ("street", 4, 6)
-    assert data.train_identities is not None
-    assert data.test_identities is not None
-    assert not set(np.concatenate(data.train_identities)) & set(np.concatenate(data.test_identities))
-    found = open_galleries(data)
-    assert len(found.probes) == len(data.probes) > 3
-    for probe, targets in zip(data.probes, found.targets, strict=True):
-        assert len(targets) == 5
-        for name, box in targets.items():
-            row = data.test_names.index(name)
-            here = data.test[row].boxes[data.test_identities[row] == probe.identity]
-            assert (box is None and len(here) == 0) or np.array_equal(box, here[0])
-    again = open_search_data(tmp_path)
-    assert again.train_names == data.train_names
-    assert [probe.box.tolist() for probe in again.probes] == [probe.box.tolist() for probe in data.probes]
-
-
-def test_a_perfect_search_of_the_street_scores_one(tmp_path: Path) -> None:
-    """Names, targets and metrics fit together: features that are the identity find everybody."""
-    data = small_street(tmp_path)
-    assert data.test_identities is not None
-    features = np.eye(10, dtype=np.float32)
-    detections = {
-        name: SceneDetections(scene.boxes, np.ones(len(scene.boxes)), features[labels])
-        for name, scene, labels in zip(data.test_names, data.test, data.test_identities, strict=True)
-    }
-    found = open_galleries(data)
-    queries = [
-        SearchQuery(features[data.probes[row].identity], targets)
-        for row, targets in zip(found.probes, found.targets, strict=True)
-    ]
-    scores = person_search_scores(queries, detections)
-    assert (scores.mean_ap, scores.top1) == (1.0, 1.0)
-    wrong = [SearchQuery(np.roll(query.feature, 1), query.targets) for query in queries]
-    assert person_search_scores(wrong, detections).mean_ap < 0.6
+# Which folder is which
 
 
 def test_layouts_are_told_apart(tmp_path: Path) -> None:

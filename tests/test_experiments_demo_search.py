@@ -19,12 +19,13 @@ from PIL import Image
 
 from reseen.cli import main
 from reseen.config import differences
-from reseen.data import draw_search_street, read_image
+from reseen.data import read_image
 from reseen.errors import ReseenError
 from reseen.evaluation.search import find_persons
 from reseen.evaluation.search_baselines import baseline_record, given_record, true_boxes, true_crops
 from reseen.experiments.demo_search import ALONE, demo_search
 from reseen.records import Probe, SearchData
+from reseen.street import draw_scenes
 from reseen.training import LAST, START, load_searcher, trained_config
 
 STREET = {
@@ -49,7 +50,7 @@ SCORES = ("mean_ap", "top1", "detection_ap")
 
 @pytest.fixture(scope="module")
 def street(tmp_path_factory) -> SearchData:
-    return draw_search_street(tmp_path_factory.mktemp("street"), seed=1, **STREET)
+    return draw_scenes(tmp_path_factory.mktemp("street"), seed=1, **STREET)
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +154,7 @@ def test_the_last_rows_are_what_training_measured(finished):
 
 def test_true_boxes_of_the_untrained_network_are_its_features(finished):
     run, rows = finished
-    street = draw_search_street(run / "street", seed=1, **STREET)
+    street = draw_scenes(run / "street", seed=1, **STREET)
     network, checkpoint = load_searcher(run / "checkpoint" / START)
     found = find_persons(
         network, street.test, street.test_names, checkpoint.config, probes=true_boxes(street)

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from reseen import cli
-from reseen.data.synthetic import draw_crops
 from reseen.errors import ReseenError
 from reseen.evaluation import evaluate_features
 from reseen.experiments.features_file import evaluate_file
+from reseen.street import draw_crops
 
 
 @pytest.fixture(scope="module")

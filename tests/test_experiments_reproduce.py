@@ -162,11 +162,11 @@ def test_the_data_digest_sees_identities_and_files(market_folder):
 
 
 def test_the_digest_of_scenes_sees_the_right_answers(tmp_path):
-    from reseen.data import draw_search_street
     from reseen.data.galleries import galleries_by_identity
+    from reseen.street import draw_scenes
 
     sizes = {"train_scenes": 4, "test_scenes": 6, "train_identities": 6, "test_identities": 6}
-    data = draw_search_street(tmp_path / "street", seed=1, cameras=2, persons=(2, 4), **sizes)
+    data = draw_scenes(tmp_path / "street", seed=1, cameras=2, persons=(2, 4), **sizes)
     before = Digests.of(data)
     assert data.test_identities is not None
     swapped = tuple(labels[::-1].copy() for labels in data.test_identities)  # the same boxes, other persons
@@ -177,7 +177,7 @@ def test_the_digest_of_scenes_sees_the_right_answers(tmp_path):
 
 @pytest.fixture
 def market_folder(tmp_path):
-    from reseen.data.synthetic import draw_crops
+    from reseen.street import draw_crops
 
     draw_crops(tmp_path / "street", seed=1, **TINY_STREETS.crops)
     return tmp_path / "street"

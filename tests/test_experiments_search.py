@@ -16,7 +16,7 @@ from matplotlib.colors import to_hex
 from PIL import Image
 
 import reseen
-from reseen.data import draw_search_street, open_data, open_search_data, read_image
+from reseen.data import open_data, open_search_data, read_image
 from reseen.errors import ReseenError
 from reseen.evaluation.search import evaluate_searcher, find_persons
 from reseen.evaluation.search_lists import ranked_hits
@@ -34,6 +34,7 @@ from reseen.experiments.two_step.search import cut_out, two_step_finder
 from reseen.metrics import SceneDetections, SearchQuery, person_search_scores
 from reseen.metrics.search import box_iou
 from reseen.records import UNLABELLED, SearchData
+from reseen.street import draw_scenes
 from reseen.training import load_encoder, load_searcher, trained_config
 from scene_worlds import cuhk_sysu
 from test_cli import call, refused
@@ -84,7 +85,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def street(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("street")
-    draw_search_street(
+    draw_scenes(
         root,
         seed=1,
         train_scenes=8,

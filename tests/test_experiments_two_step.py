@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 import torch
 
-from reseen.data import draw_search_street
 from reseen.experiments.two_step import run as two_step
 from reseen.experiments.two_step.crops import MANIFEST, complete
 from reseen.distributed import Ranks
+from reseen.street import draw_scenes
 from reseen.training import LAST, read_checkpoint
 from test_cli import call, refused
 from test_training_ranks import ENVIRONMENT, together
@@ -85,7 +85,7 @@ def epoch_of(run: Path, step: str) -> int:
 
 
 def drawn(root: Path, *, train_scenes: int, seed: int) -> Path:
-    draw_search_street(
+    draw_scenes(
         root,
         seed=seed,
         train_scenes=train_scenes,

@@ -16,20 +16,9 @@ PACKAGE = Path(reseen.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 # The way the data takes (docs/architecture.md): a room imports only from rooms named before it.
 ROOMS = (
-    *(
-        "errors",
-        "files",
-        "records",
-        "config",
-        "device",
-        "data",
-        "models",
-        "clustering",
-        "losses",
-        "memory",
-        "metrics",
-    ),
-    *("evaluation", "distributed", "training", "methods", "experiments", "gallery", "cli"),
+    *("errors", "files", "progress", "records", "config", "device", "compiled", "data", "street", "models"),
+    *("clustering", "losses", "memory", "metrics", "evaluation", "distributed", "training", "methods"),
+    *("experiments", "inference", "pages", "tasks", "gallery", "reports", "commands", "reproduce", "cli"),
 )
 # What DESIGN promises to others, with names, kinds and defaults of every parameter.
 PUBLIC_FUNCTIONS = {
@@ -56,7 +45,7 @@ PUBLIC_NAMES = {
     "config": ("Config", "resolve", "recipe_names", "to_yaml", "from_yaml", "differences", "fingerprint"),
     "records": ("Crop", "Scene", "PseudoLabels", "ReidData", "LabelledCrops", "LabelledScenes"),
     "data": ("open_data", "scan_images", "clean_transform", "training_transform", "train_batches"),
-    "data.synthetic": ("draw_crops", "draw_scenes"),
+    "street": ("draw_crops", "draw_scenes", "compose"),
     "models": ("build_encoder", "build_predictor", "load_weights"),
     "models.embedding": ("embed",),
     "errors": ("ReseenError",),

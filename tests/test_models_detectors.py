@@ -9,7 +9,6 @@ from PIL import Image
 from torch import Tensor, nn
 from torchvision.ops import roi_align
 
-from reseen.data.synthetic import draw_scenes
 from reseen.errors import ReseenError
 from reseen.metrics import DetectionScores, SceneDetections, box_iou, detection_scores
 from reseen.models.detectors import DETECTORS, build_detector
@@ -17,6 +16,7 @@ from reseen.models.detectors.anchors import PyramidAnchors
 from reseen.models.detectors.faster_rcnn import _PyramidPool
 from reseen.models.detectors.grid import keep_best
 from reseen.models.pyramid import STRIDES, build_pyramid
+from reseen.street import draw_scenes
 
 HEIGHT, WIDTH = 96, 128
 NAMES = list(DETECTORS)
@@ -180,7 +180,7 @@ def test_a_box_is_pooled_from_the_level_of_its_size(side, level):
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory) -> tuple[Tensor, Tensor, list[Tensor]]:
     """Eight drawn scenes at 224 x 126 pixels, padded to 128: images, sizes, boxes."""
-    scenes = draw_scenes(tmp_path_factory.mktemp("street"), scenes=8, seed=0).scenes
+    scenes = draw_scenes(tmp_path_factory.mktemp("street"), train_scenes=8, test_scenes=1).train
     images, boxes = torch.zeros(8, 3, 128, 224), []
     for i, scene in enumerate(scenes):
         image = Image.open(scene.path).resize((224, 126), Image.Resampling.BILINEAR)

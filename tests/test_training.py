@@ -182,7 +182,7 @@ def test_kill_minus_nine_loses_at_most_the_running_epoch(crops, tmp_path):
     command = [
         sys.executable,
         "-m",
-        "reseen.cli",
+        "reseen",
         "train",
         "cacl",
         "--data",

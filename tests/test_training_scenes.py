@@ -212,7 +212,7 @@ def test_resume_equals_an_uninterrupted_run_bit_for_bit(
 def test_kill_minus_nine_loses_at_most_the_running_epoch(street: SearchData, tmp_path: Path) -> None:
     torch.set_num_threads(1)  # as in the process that is killed
     settings = ("train.epochs=6", "train.iterations=4")
-    command = [sys.executable, "-m", "reseen.cli", "train", "r-siamnet", "--data", str(street.root)]
+    command = [sys.executable, "-m", "reseen", "train", "r-siamnet", "--data", str(street.root)]
     command += ["--weights", "none", "--run", str(tmp_path / "run")]
     for setting in (*TINY_SEARCH, *settings):
         command += ["--set", setting]
@@ -317,7 +317,7 @@ def test_scenes_are_drawn_once_an_epoch_and_shared_equally(tmp_path: Path) -> No
         seen = []
         for epoch in range(4):
             run.epoch = epoch
-            batches = METHOD.draw(run, None, scenes)  # type: ignore[arg-type]
+            batches = METHOD.choose(run, None, scenes)  # type: ignore[arg-type]
             assert [len(batch) for batch in batches] == sizes
             assert all(len(set(batch.tolist())) == len(batch) for batch in batches[:1])
             rows = np.concatenate(batches).tolist()
@@ -326,4 +326,4 @@ def test_scenes_are_drawn_once_an_epoch_and_shared_equally(tmp_path: Path) -> No
         assert len(set(seen)) > 1
     run.ranks = Ranks(rank=1, ranks=2)
     with pytest.raises(ReseenError, match="1 scenes cannot be shared by 2 processes"):
-        METHOD.draw(run, None, scenes[:1])  # type: ignore[arg-type]
+        METHOD.choose(run, None, scenes[:1])  # type: ignore[arg-type]

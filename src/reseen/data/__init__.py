@@ -1,6 +1,5 @@
 """From files to batches: readers, decoding, augmentation, sampling."""
 
-from reseen.data.composer import Composition, compose
 from reseen.data.doctor import Report, examine
 from reseen.data.galleries import Galleries, Targets, open_galleries
 from reseen.data.images import decode_image, fingerprint, read_image, scan_images
@@ -10,11 +9,9 @@ from reseen.data.samplers import balanced_batches, iterations_to_draw, undrawn_s
 from reseen.data.scene_loaders import SceneBatch, clean_scene_batches, scene_batches
 from reseen.data.scene_transforms import SceneView, in_file_pixels
 from reseen.data.scenes import fraction, join, open_search_data, scan_scenes
-from reseen.data.street_search import draw_search_street
 from reseen.data.transforms import clean_transform, grey_transform, training_transform
 
 __all__ = [
-    "Composition",
     "Galleries",
     "Report",
     "SceneBatch",
@@ -25,9 +22,7 @@ __all__ = [
     "clean_batches",
     "clean_scene_batches",
     "clean_transform",
-    "compose",
     "decode_image",
-    "draw_search_street",
     "examine",
     "fingerprint",
     "fraction",

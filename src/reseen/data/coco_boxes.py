@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from reseen.data.boxes import Dropped, corners
 from reseen.data.galleries import galleries_by_identity, probes_by_camera
+from reseen.data.layouts import STREET_MARK
 from reseen.data.numbering import number_cameras
 from reseen.data.paths import shown
 from reseen.errors import ReseenError
@@ -33,7 +34,8 @@ def read_coco(path: Path) -> SearchData:
     Read are ``images`` (``id``, ``file_name`` and, if you have it, ``camera``: a number from 0 or a name) and
     ``annotations`` (``image_id``, ``bbox`` as x, y, width, height; ``person_id``, a number from 0 or a name, where
     somebody named the person). Where ``categories`` has one called person, other boxes are left out, and so are
-    crowds. Images are looked for beside the file, in ``images`` beside it, and in the same places one folder up.
+    crowds. Images are looked for beside the file, in ``images`` beside it, in the same places one folder up, and in
+    the folder named like the file (``train`` for ``train.json``).
     A box of ``test.json`` with ``"query": true`` is a query; if none is marked, the first box of each person and
     camera is, for persons seen in two scenes or more.
 
@@ -56,8 +58,9 @@ def read_coco(path: Path) -> SearchData:
     if test_identities is not None:
         probes = _marked(test, test_identities, marked) or probes_by_camera(test, test_identities)
     known = test_identities if test_identities is not None and probes else None
+    name = path.stem if single else path.resolve().name or "scenes"
     return SearchData(
-        name=path.stem if single else path.resolve().name or "scenes",
+        name="street" if os.path.isfile(root / STREET_MARK) else name,
         root=root,
         train=train,
         train_names=train_names,
@@ -155,9 +158,15 @@ def _key(value: Any) -> Any:
 
 
 def _image_folder(path: Path, names: Sequence[str]) -> Path:
-    places = (path.parent, path.parent / "images", path.parent.parent, path.parent.parent / "images")
+    folders = (path.parent, path.parent.parent, path.with_suffix(""))
     return next(
-        (place for place in places if any(os.path.isfile(place / name) for name in names)), path.parent
+        (
+            place
+            for folder in folders
+            for place in (folder, folder / "images")
+            if any(os.path.isfile(place / name) for name in names)
+        ),
+        path.parent,
     )
 
 

@@ -17,7 +17,7 @@ from reseen.records import DISTRACTOR, JUNK, Crop, LabelledCrops, ReidData
 
 MSMT17_LISTS = ("list_train.txt", "list_val.txt", "list_query.txt", "list_gallery.txt")
 TRAIN, QUERY, GALLERY = "bounding_box_train", "query", "bounding_box_test"
-STREET_MARK = "street.json"  # left by reseen.data.synthetic: drawn people under Market-1501's names
+STREET_MARK = "street.json"  # left by reseen.street: drawn crops under Market-1501's names, or drawn scenes
 MSMT17_FOLDERS = (("mask_train_v2", "mask_test_v2"), ("train", "test"))  # V2, V1
 
 # Names without their ending. Identity -1 is junk and 0000 a distractor (Market-1501's readme).

@@ -1,6 +1,6 @@
 """PRW (Zheng et al. 2017): frames of six cameras, an annotation file each, queries as text.
 
-A composite of :mod:`reseen.data.composer` is written in this layout and read from it.
+A composite of :func:`reseen.street.compose` is written in this layout and read from it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ FRAMES, ANNOTATIONS = "frames", "annotations"
 LISTS = {"train": ("frame_train.mat", "img_index_train"), "test": ("frame_test.mat", "img_index_test")}
 TABLES = ("box_new", "anno_file", "anno_previous")  # the variable of an annotation, in order of preference
 QUERIES = ("query_info.txt", "query_info_2057.txt")
-COMPOSITE_MARK = "composite.json"  # left by reseen.data.composer: real crops pasted into drawn scenes
+COMPOSITE_MARK = "composite.json"  # left by reseen.street: real crops pasted into drawn scenes
 _CAMERA = re.compile(r"c(\d)")
 _QUERY = re.compile(r"(-?\d+)((?:\s+-?[\d.]+(?:[eE][+-]?\d+)?){4})\s+(\S+)")
 

@@ -17,7 +17,6 @@ from reseen.data.cuhk_sysu import is_cuhk_sysu, read_cuhk_sysu
 from reseen.data.images import read_image, usable_cpus
 from reseen.data.paths import is_litter, shown
 from reseen.data.prw import is_prw, read_prw
-from reseen.data.street_search import is_search_street, read_search_street
 from reseen.errors import ReseenError
 from reseen.records import UNLABELLED, Labels, Scene, SearchData
 
@@ -26,7 +25,6 @@ Reader = Callable[[Path], SearchData]
 LAYOUTS: tuple[tuple[Callable[[Path], bool], Reader], ...] = (
     (is_cuhk_sysu, read_cuhk_sysu),
     (is_prw, read_prw),
-    (is_search_street, read_search_street),
     (is_coco, read_coco),
 )
 
@@ -34,8 +32,8 @@ LAYOUTS: tuple[tuple[Callable[[Path], bool], Reader], ...] = (
 def open_search_data(path: str | Path) -> SearchData:
     """Read the person search data set at ``path``.
 
-    - A folder in the layout of CUHK-SYSU or PRW (composites are written like this), with the drawn street's scenes, or
-      with ``train.json`` in the manner of COCO; or the folder that holds just one such.
+    - A folder in the layout of CUHK-SYSU or PRW (composites are written like this), or with ``train.json`` in the
+      manner of COCO (the drawn street); or the folder that holds just one such.
     - A ``.json`` file in the manner of COCO.
 
     Raises:

@@ -24,12 +24,12 @@ from torch import Tensor
 
 from reseen.clustering import dbscan, jaccard_graph, nearest_neighbours, refine
 from reseen.config import Config, resolve
-from reseen.data.synthetic import draw_crops
 from reseen.errors import ReseenError
 from reseen.methods.cacl import METHOD
 from reseen.metrics import reid_scores
 from reseen.models import resolve_device
 from reseen.records import Labels, PseudoLabels
+from reseen.street import draw_crops
 from reseen.training import Run, new_run, train_epoch
 
 DIM, LATENT = 2048, 160  # of drawn features; LATENT holds nine tenths of their energy

@@ -10,7 +10,6 @@ import torch
 from rich.console import Console
 
 from reseen.config import Config, resolve
-from reseen.data.synthetic import draw_crops
 from reseen.errors import ReseenError
 from reseen.evaluation import BASELINES, as_record, evaluate_encoder, evaluate_features
 from reseen.experiments.pages.report import save_comparison, summary_table
@@ -19,6 +18,7 @@ from reseen.experiments.run_report import report
 from reseen.experiments.train_crops import train_run
 from reseen.models import build_encoder, load_weights
 from reseen.records import ReidData
+from reseen.street import draw_crops
 from reseen.training import LAST, load_encoder, warm_up
 
 WARM_UP_EPOCHS = 15

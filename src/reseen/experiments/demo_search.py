@@ -15,8 +15,7 @@ import torch
 from rich.console import Console
 
 from reseen.config import Config, resolve
-from reseen.data import draw_search_street
-from reseen.data.street_search import read_search_street
+from reseen.data import open_search_data
 from reseen.errors import ReseenError
 from reseen.evaluation import BASELINES
 from reseen.evaluation.search import FoundScenes, Step, find_persons, search_record
@@ -29,6 +28,7 @@ from reseen.experiments.search import watch_search
 from reseen.methods import get_method
 from reseen.models.search import SearchNetwork
 from reseen.records import SearchData
+from reseen.street import draw_scenes
 from reseen.training import LAST, START, Method, Run, fit, load_searcher
 
 RECIPE = "street-search"
@@ -57,7 +57,7 @@ def demo_search(
     R-SiamNet's run folder, RUN/cluster-loss-alone the other training's.
 
     Args:
-        street: sizes for :func:`reseen.data.draw_search_street`; ``settings``: changes to the recipe. Both are for
+        street: sizes for :func:`reseen.street.draw_scenes`; ``settings``: changes to the recipe. Both are for
             tests, the command has neither.
 
     Returns:
@@ -75,7 +75,7 @@ def demo_search(
         )
     torch.set_num_threads(1)  # the other core has the other training
     with Progress() as progress:
-        scenes = draw_search_street(
+        scenes = draw_scenes(
             run / "street", seed=seed, progress=progress.counter("draw the street"), **street
         )
         progress.say(
@@ -123,7 +123,7 @@ def compare(
 def _train(config: Config, street: Path, folder: Path, resume: bool, *, quiet: bool = False) -> None:
     """One training, on one thread; what each scored epoch finds in the test scenes is told before its line."""
     torch.set_num_threads(1)
-    scenes = read_search_street(street)
+    scenes = open_search_data(street)
     parent = multiprocessing.parent_process()
     with Progress(quiet=quiet) as progress:
 

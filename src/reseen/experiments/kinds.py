@@ -11,6 +11,7 @@ from reseen.data.paths import shown
 from reseen.data.scenes import search_layout
 from reseen.errors import ReseenError
 from reseen.records import ReidData, SearchData
+from reseen.street import update_scenes
 from reseen.training import BEST, LABEL_FREE, LAST
 
 FILES = {"last": LAST, "best-on-test": BEST, "label-free": LABEL_FREE}
@@ -71,7 +72,9 @@ def open_scenes(data: Path, wanted_by: str, *, also: Sequence[Path] = (), share:
 
 
 def _holds_scenes(data: Path) -> bool:
+    place = Path(os.path.expanduser(data))
+    update_scenes(place)  # those that an earlier version drew
     try:
-        return search_layout(Path(os.path.expanduser(data))) is not None
+        return search_layout(place) is not None
     except ReseenError:  # several such sets
         return True

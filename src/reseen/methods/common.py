@@ -17,7 +17,7 @@ from reseen.losses import cluster_loss
 from reseen.memory import cluster_means, momentum_update
 from reseen.models import Encoder, build_encoder
 from reseen.records import Crop
-from reseen.training.feeding import draw_crops, load_crops
+from reseen.training.feeding import choose_crops, load_crops
 from reseen.training.run import Run
 
 AUGMENTED_SALT = 7919  # keeps the clustering views apart from the training views of the same epoch
@@ -36,7 +36,7 @@ def rehearse_crops(networks: nn.Module, config: Config, count: int) -> Tensor:
     return torch.stack([encoder(images).features.sum() for encoder in encoders]).sum()
 
 
-ON_CROPS = (crop_encoder, draw_crops, load_crops, rehearse_crops)  # the first fields of a Method
+ON_CROPS = (crop_encoder, choose_crops, load_crops, rehearse_crops)  # the first fields of a Method
 
 
 class OneBranch(nn.Module):

@@ -40,7 +40,7 @@ def pseudo_labels(
 
 
 def settle_outliers(pseudo: PseudoLabels, config: ClusterConfig) -> PseudoLabels:
-    """Images that are alone become classes of their own (drawn or not: ``draw_crops``), or are dropped, whichever
+    """Images that are alone become classes of their own (drawn or not: ``choose_crops``), or are dropped, whichever
     way they came to be alone."""
     return pseudo.drop_singletons() if config.outliers == "drop" else pseudo.keep_outliers()
 

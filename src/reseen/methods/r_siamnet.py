@@ -22,7 +22,7 @@ from reseen.methods.person_memory import SCENE_OF, both_paths, keys_of, memories
 from reseen.models.pyramid import Pyramid, build_pyramid
 from reseen.models.search import SearchNetwork, build_search_network
 from reseen.records import Labels, PseudoLabels, Scene, persons_of
-from reseen.training.feeding import draw_scenes, load_scenes
+from reseen.training.feeding import choose_scenes, load_scenes
 from reseen.training.run import Method, Run
 
 PUBLISHED_PERSONS = 45  # of a batch of 9 scenes: what a mean of L_int is scaled back to
@@ -118,7 +118,7 @@ def update(run: Run, rows: Tensor, labels: Tensor, keys: dict[str, Tensor]) -> N
 
 METHOD = Method(
     pyramid,
-    draw_scenes,
+    choose_scenes,
     load_scenes,
     rehearse,
     Searching,

@@ -65,7 +65,7 @@ def train_epoch(run: Run, images: Images, method: Method) -> EpochStats:
     stats = _describe(features, pseudo, previous, images)
     clustered = time.perf_counter()
 
-    batches = method.draw(run, pseudo, images)
+    batches = method.choose(run, pseudo, images)
     drawn = np.concatenate([*batches, np.empty(0, dtype=np.int64)])
     stats.undrawn_share = undrawn_share(pseudo.labels, persons_in(images, drawn))
     stats.loss = _train(run, images, method, batches)

@@ -16,7 +16,7 @@ from reseen.records import Crop, PseudoLabels, Scene, cameras_of
 from reseen.training.run import Batches, Run, known_cameras
 
 
-def draw_crops(run: Run, pseudo: PseudoLabels, crops: tuple[Crop, ...]) -> Batches:
+def choose_crops(run: Run, pseudo: PseudoLabels, crops: tuple[Crop, ...]) -> Batches:
     """Rows of every batch of this epoch: identity-balanced, or any image when nothing is clustered.
 
     With ``cluster.outliers: negatives`` an image alone stays a class of the loss and is in no batch.
@@ -27,9 +27,9 @@ def draw_crops(run: Run, pseudo: PseudoLabels, crops: tuple[Crop, ...]) -> Batch
             len(crops), batch_size=train.batch_size, iterations=train.iterations, seed=seed, epoch=run.epoch
         )
     cameras = known_cameras(crops)
-    drawn = pseudo.drop_singletons() if run.config.cluster.outliers == "negatives" else pseudo
+    chosen = pseudo.drop_singletons() if run.config.cluster.outliers == "negatives" else pseudo
     return balanced_batches(
-        drawn.labels,
+        chosen.labels,
         cameras if cameras is not None else cameras_of(crops),
         batch_size=train.batch_size,
         instances=train.instances,
@@ -48,7 +48,7 @@ def load_crops(
         yield batch.to(run.device, channels_last=run.config.train.channels_last)
 
 
-def draw_scenes(run: Run, pseudo: PseudoLabels, scenes: tuple[Scene, ...]) -> Batches:
+def choose_scenes(run: Run, pseudo: PseudoLabels, scenes: tuple[Scene, ...]) -> Batches:
     """Every scene once, in a random order; what does not fill a batch waits for the next epoch's order.
 
     ``train.iterations`` of 1 or more: that many batches. A batch holds no scene twice, and as many for each process.

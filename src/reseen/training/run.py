@@ -61,7 +61,7 @@ class Method:
     """
 
     encoder: Callable[[Config], nn.Module]  # what the weights of a run are loaded into
-    draw: Callable[[Run, PseudoLabels, Images], Batches]  # who is in which batch of this epoch
+    choose: Callable[[Run, PseudoLabels, Images], Batches]  # who is in which batch of this epoch
     load: Callable[[Run, Images, Batches, tuple[str, ...]], Iterator[Batch]]  # this process's share of them
     rehearse: Callable[
         [nn.Module, Config, int], Tensor

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from reseen.config import Config, DataConfig
-from reseen.data import draw_search_street, fingerprint, fraction
-from reseen.data.synthetic import draw_crops
+from reseen.data import fingerprint, fraction
 from reseen.errors import ReseenError
 from reseen.experiments.demo import WARM_UP_EPOCHS
 from reseen.experiments.demo_search import STREET as SEARCH_STREET
@@ -22,6 +21,7 @@ from reseen.experiments.reproduce.tables import Kind
 from reseen.experiments.two_step.config import TwoStepConfig
 from reseen.experiments.usable import usable, usable_scenes
 from reseen.records import ReidData, SearchData
+from reseen.street import draw_crops, draw_scenes
 from reseen.training import warm_up
 
 FIRST_STREET = 100  # seed k is drawn as street 100 + k: the recipes were made looking at streets 0 to 5
@@ -72,7 +72,7 @@ def open_source(
     with Progress() as progress:
         if source.path is None:
             folder = out / STREET / f"{kind}-{seed}"
-            draw: Any = draw_crops if kind == "crops" else draw_search_street
+            draw: Any = draw_crops if kind == "crops" else draw_scenes
             sizes = streets.crops if kind == "crops" else streets.scenes
             with claimed(folder.with_suffix(".lock"), wait=True):
                 drawn = progress.counter(f"draw street {seed}")

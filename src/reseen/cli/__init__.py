@@ -7,45 +7,17 @@ configuration, goes through jsonargparse in :mod:`reseen.config`.
 from __future__ import annotations
 
 import argparse
-import difflib
-import itertools
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from reseen import __version__
+from reseen.cli.parser import Parser
 from reseen.errors import ReseenError
 
 USAGE_ERROR = 2
-
-
-class Parser(argparse.ArgumentParser):
-    """argparse that answers in one line and names the nearest option, command or choice."""
-
-    def error(self, message: str) -> NoReturn:
-        raise ReseenError(f"{message} (see {self.prog} --help)")
-
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Options are looked at first: a mistyped one says more than the required one that is then missing."""
-        own = itertools.takewhile(lambda word: word != "--", args)
-        if self._subparsers is not None:  # behind the command's name, words are the command's
-            own = itertools.takewhile(lambda word: word.startswith("-"), own)
-        for word in own:
-            name = word.partition("=")[0]
-            if name.startswith("--") and name not in self._option_string_actions:
-                raise self._unknown("option", name, self._option_string_actions)
-        return super().parse_known_args(args, namespace)
-
-    def _check_value(self, action: argparse.Action, value: Any) -> None:
-        if action.choices is not None and value not in action.choices:
-            raise self._unknown(str(action.metavar or action.option_strings[0]), value, action.choices)
-
-    def _unknown(self, what: str, word: str, known: Iterable[str]) -> ReseenError:
-        near = difflib.get_close_matches(word, known, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"see {self.prog} --help"
-        return ReseenError(f"unknown {what.lower()} {word}: {hint}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -80,7 +52,7 @@ def _parser() -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"reseen {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
-    for add in (_demo, _train, _evaluate, _cluster, _reproduce, _report, _bench, _doctor):
+    for add in (_demo, _train, _evaluate, _cluster, _reproduce, _report, _bench, _compose, _doctor):
         add(commands)
     return parser
 
@@ -326,6 +298,31 @@ def _bench(commands: Any) -> None:
     _settings(parser, "one setting of clustering or training, e.g. model.backbone=densenet121; repeatable")
 
 
+def _compose(commands: Any) -> None:
+    def run(**given: Any) -> None:
+        from reseen.experiments.compose import compose_scenes
+
+        compose_scenes(**given)
+
+    text = "paste real crops of people into drawn scenes, in PRW's layout; the result is a composite: say so"
+    parser = _command(commands, "compose", text, run)
+    parser.add_argument("crops", type=Path, metavar="CROPS", help="folder of crops like Market-1501's")
+    parser.add_argument("out", type=Path, metavar="OUT", help="folder to write to")
+    unset = argparse.SUPPRESS  # what is not given is left to Composition
+    for name in ("--seed", "--train-scenes", "--test-scenes"):
+        parser.add_argument(name, type=int, metavar="N", default=unset)
+    for name in ("--train-identities", "--test-identities"):
+        parser.add_argument(name, type=int, metavar="N", default=unset, help="that take part (default: all)")
+    more = "of scenes, pixels; repeatable: goes round the cameras"
+    parser.add_argument("--size", action="append", dest="sizes", default=unset, metavar="WxH", help=more)
+    parser.add_argument(
+        "--persons", type=int, nargs=2, default=unset, metavar=("FEWEST", "MOST"), help="in a scene"
+    )
+    share = "of two persons, as a share of the smaller box"
+    parser.add_argument("--max-overlap", type=float, default=unset, metavar="SHARE", help=share)
+    parser.add_argument("--background", choices=("street", "plain"), default=unset)
+
+
 def _doctor(commands: Any) -> None:
     def run(**given: Any) -> None:
         from reseen.experiments.doctor import doctor
@@ -341,7 +338,3 @@ def _doctor(commands: Any) -> None:
         help="data set folder, folder of images, or CSV manifest",
     )
     parser.add_argument("--camera-pattern", metavar="REGEX", help="where file names hold the camera")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

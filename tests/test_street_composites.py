@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import sys
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from reseen.data import Composition, compose, open_galleries, open_search_data
-from reseen.data.composite_frames import Deck
+from reseen.cli import main
+from reseen.data import open_galleries, open_search_data
 from reseen.errors import ReseenError
-from reseen.experiments import compose as command
 from reseen.records import SearchData
+from reseen.street import Composition, compose
+from reseen.street.composite_frames import Deck
 
 SMALL = Composition(
     train_scenes=6, test_scenes=8, sizes=((160, 90), (120, 80)), persons=(1, 3), heights=(0.3, 0.5)
@@ -135,14 +136,14 @@ def test_every_query_has_somebody_to_find(market: Path, tmp_path: Path) -> None:
 def test_no_crop_is_pasted_twice_and_running_out_says_so(market: Path, tmp_path: Path) -> None:
     paths = [(person, Path(f"{person}-{shot}")) for person in range(3) for shot in range(2)]
     deck = Deck(paths, np.random.default_rng(0))
-    drawn = [deck.draw(set()) for _ in range(6)]
+    drawn = [deck.deal(set()) for _ in range(6)]
     assert sorted(pair for pair in drawn if pair is not None) == sorted(paths)
     assert {pair[0] for pair in drawn[:3] if pair is not None} == {
         0,
         1,
         2,
     }  # everybody once before anybody twice
-    assert deck.draw(set()) is None
+    assert deck.deal(set()) is None
     with pytest.raises(ReseenError, match=r"the crops of camera \d are used up after \d+ of 60 scenes"):
         compose(market, tmp_path / "out", replace(SMALL, train_scenes=60))
     compose(market, tmp_path / "out", SMALL)  # what was interrupted is done again
@@ -150,12 +151,12 @@ def test_no_crop_is_pasted_twice_and_running_out_says_so(market: Path, tmp_path:
 
 def test_who_found_no_room_comes_first_next_time() -> None:
     deck = Deck([(1, Path("a")), (2, Path("b"))], np.random.default_rng(0))
-    first = deck.draw(set())
+    first = deck.deal(set())
     assert first is not None
     deck.put_back(*first)
-    assert deck.draw(set()) == first
-    assert deck.draw({1, 2}) is None
-    assert deck.draw({first[0]}) is not None
+    assert deck.deal(set()) == first
+    assert deck.deal({1, 2}) is None
+    assert deck.deal({first[0]}) is not None
 
 
 def test_fewer_identities_and_plain_scenes(market: Path, tmp_path: Path) -> None:
@@ -188,7 +189,9 @@ def test_a_finished_composite_is_read_and_others_are_not_touched(market: Path, t
     before = digest(out)
     again = compose(market, out, SMALL, progress=lambda *_: pytest.fail("composed twice"))
     assert len(again.train) == 6
-    with pytest.raises(ReseenError, match=r"another composite \(seed, persons differ\)"):
+    with pytest.raises(
+        ReseenError, match=r"another composite \(seed=0, persons=.*asked for seed=9, persons="
+    ):
         compose(market, out, replace(SMALL, seed=9, persons=(1, 2)))
     assert digest(out) == before
     (tmp_path / "photos").mkdir()
@@ -240,15 +243,15 @@ def test_nobody_in_two_test_scenes_is_an_error(market: Path, tmp_path: Path) -> 
         compose(market, tmp_path / "out", replace(SMALL, test_scenes=1))
 
 
-def test_the_command(
-    market: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command(market: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["compose", str(market), str(tmp_path / "out"), "--train-scenes", "4", "--test-scenes", "6"]
-    monkeypatch.setattr(
-        sys, "argv", [*words, "--size", "120x80", "--persons", "1", "2", "--max-overlap", "0.2"]
-    )
-    assert command.main() == 0
+    assert main([*words, "--size", "120x80", "--persons", "1", "2", "--max-overlap", "0.2"]) == 0
     assert "composite, 4 training scenes with " in capsys.readouterr().out
-    monkeypatch.setattr(sys, "argv", [*words, "--persons", "2", "1"])
-    assert command.main() == 2
+    told = json.loads((tmp_path / "out" / "composite.json").read_text())
+    given = {"train_scenes": 4, "test_scenes": 6, "sizes": [[120, 80]], "persons": [1, 2], "max_overlap": 0.2}
+    assert {key: told[key] for key in given} == given
+    assert told["feather"] == Composition().feather
+    assert main([*words, "--persons", "2", "1"]) == 2
     assert capsys.readouterr().err.startswith("reseen: persons must be")
+    assert main([*words, "--size", "120"]) == 2
+    assert capsys.readouterr().err == "reseen: --size 120: give WIDTHxHEIGHT in pixels, e.g. 960x540\n"

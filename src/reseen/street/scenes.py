@@ -1,14 +1,23 @@
-"""Scenes of the drawn street: several walkers in perspective before one camera, with tight boxes."""
+"""Scenes of the drawn street: several walkers in perspective before one camera, with tight boxes, as COCO json."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from reseen.data.street_cameras import (
+from reseen.data.layouts import STREET_MARK
+from reseen.data.paths import shown
+from reseen.data.scenes import open_search_data
+from reseen.errors import ReseenError
+from reseen.records import SearchData
+from reseen.street.cameras import (
     SCENE_HEIGHT,
     SCENE_WIDTH,
     SUPERSAMPLE,
@@ -18,8 +27,9 @@ from reseen.data.street_cameras import (
     camera_of,
     develop,
 )
-from reseen.data.street_figure import REACH, Pen, Pose, draw_person
-from reseen.data.street_people import DECK, SCENE, Person, person_of, stream
+from reseen.street.figure import REACH, Pen, Pose, draw_person
+from reseen.street.people import DECK, SCENE, Person, person_of, stream
+from reseen.street.store import DRAWN, Progress, make_once, require, require_files, write_images, write_json
 
 MAX_HIDDEN = 0.6  # of a box by one nearer box; placements that hide more are tried again
 _TRIES = 30
@@ -29,7 +39,7 @@ SPLITS = ("train", "test")
 
 @dataclass(frozen=True)
 class SceneShot:
-    """One scene to draw: file name within its split, camera, and who is in it."""
+    """One scene to draw: its file, its camera, and who is in it."""
 
     split: str  # train or test; the two have random streams of their own
     number: int
@@ -38,6 +48,10 @@ class SceneShot:
 
     @property
     def name(self) -> str:
+        return f"{self.split}/images/{self.file}"
+
+    @property
+    def file(self) -> str:
         return f"c{self.camera}_s{self.number:06d}.jpg"
 
 
@@ -48,6 +62,102 @@ class _Standing:
     height: float  # scene pixels
     yaw: float  # radians
     phase: float  # radians
+
+
+def draw_scenes(
+    root: Path,
+    *,
+    seed: int = 0,
+    train_scenes: int = 200,
+    test_scenes: int = 100,
+    train_identities: int = 40,
+    test_identities: int = 30,
+    cameras: int = 4,
+    persons: tuple[int, int] = (2, 6),
+    progress: Progress | None = None,
+) -> SearchData:
+    """Whole scenes, 640 x 360 pixels, with tight boxes and identities, as COCO json below ``root``, read from there.
+
+    Training scenes show identities 1..train, test scenes the following ones; with equal seeds they are the
+    people of :func:`reseen.street.draw_crops`. A scene has ``persons[0]`` to ``persons[1]`` people. Boxes hold the
+    whole figure even where others hide it, and end at the border. Everybody passes every camera if
+    ``scenes * persons[0] >= identities * cameras``. Queries are the first box of each test person and camera,
+    their gallery all test scenes but their own.
+
+    Raises:
+        ReseenError: as :func:`reseen.street.draw_crops`. A street with equal parameters is read.
+    """
+    root = Path(root)
+    require(seed >= 0, f"seed must be 0 or more, not {seed}")
+    require(min(train_scenes, test_scenes) >= 1, "the street needs a training and a test scene or more")
+    require(1 <= cameras <= 9, f"cameras must be 1 to 9, not {cameras}")
+    require(1 <= persons[0] <= persons[1], f"persons must be (fewest, most), not {persons}")
+    require(min(train_identities, test_identities) >= persons[1], "fewer identities than persons in a scene")
+    people = range(1, train_identities + test_identities + 1)
+    train, test = (
+        plan_scenes(seed, split=split, scenes=scenes, identities=who, cameras=cameras, persons=persons)
+        for split, scenes, who in (
+            ("train", train_scenes, people[:train_identities]),
+            ("test", test_scenes, people[train_identities:]),
+        )
+    )
+    boxes: dict[SceneShot, NDArray[np.float32]] = {}
+
+    def draw(shot: SceneShot) -> Image.Image:
+        image, boxes[shot] = draw_scene(seed, shot)
+        return image
+
+    def make() -> None:
+        write_images(root, [*train, *test], draw, progress)
+        for split, shots in zip(SPLITS, (train, test), strict=True):
+            entries = [(shot.file, shot.camera, shot.identities, boxes[shot].tolist()) for shot in shots]
+            _write_coco(root / f"{split}.json", entries)
+
+    sizes = {"train_scenes": train_scenes, "test_scenes": test_scenes, "cameras": cameras, "persons": persons}
+    identities = {"train_identities": train_identities, "test_identities": test_identities}
+    parameters = {**DRAWN, "kind": "scenes", "seed": seed, **sizes, **identities}
+    update_scenes(root)
+    make_once(root, STREET_MARK, parameters, [f"{split}/images" for split in SPLITS], make)
+    require_files(root, [*(f"{split}.json" for split in SPLITS), *(shot.name for shot in (*train, *test))])
+    return open_search_data(root)
+
+
+def update_scenes(root: Path) -> None:
+    """Write what scenes lack that were drawn before they were COCO json: then each part had a mark with its boxes.
+
+    Raises:
+        ReseenError: such a drawing is damaged.
+    """
+    marks = [root / split / STREET_MARK for split in SPLITS]
+    if (root / STREET_MARK).exists() or not all(mark.is_file() for mark in marks):
+        return
+    try:
+        train, test = (json.loads(mark.read_text(encoding="utf-8")) for mark in marks)
+        street = {key: train[key] for key in train if key not in ("split", "scenes", "images")}
+        if any(test[key] != value for key, value in street.items()):
+            raise ValueError("two streets")
+        for split, part in zip(SPLITS, (train, test), strict=True):
+            entries = [(e["file"], e["camera"], e["identities"], e["boxes"]) for e in part["images"]]
+            _write_coco(root / f"{split}.json", entries)
+        sizes = {"train_scenes": train["scenes"], "test_scenes": test["scenes"]}
+        write_json(root / STREET_MARK, {**street, **sizes})
+    except (ValueError, LookupError, TypeError) as error:
+        raise ReseenError(f"{shown(root)} is a damaged street: delete it and draw it again") from error
+
+
+def _write_coco(path: Path, scenes: Iterable[tuple[str, int, Iterable[int], list[list[float]]]]) -> None:
+    """``scenes``: file name, camera, identities and boxes (xyxy, pixels) of each."""
+    size = {"width": SCENE_WIDTH, "height": SCENE_HEIGHT}
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for number, (file, camera, identities, boxes) in enumerate(scenes, start=1):
+        images.append({"id": number, "file_name": file, **size, "camera": camera})
+        for person, (x1, y1, x2, y2) in zip(identities, boxes, strict=True):
+            wide, high = x2 - x1, y2 - y1
+            whose = {"id": len(annotations) + 1, "image_id": number, "category_id": 1, "person_id": person}
+            annotations.append({**whose, "bbox": [x1, y1, wide, high], "area": wide * high, "iscrowd": 0})
+    categories = [{"id": 1, "name": "person"}]
+    write_json(path, {"images": images, "annotations": annotations, "categories": categories})
 
 
 def plan_scenes(

@@ -14,7 +14,7 @@ from itertools import pairwise
 import numpy as np
 from PIL import Image, ImageDraw
 
-from reseen.data.street_people import Colour, Person, accent_mask
+from reseen.street.people import Colour, Person, accent_mask
 
 Point = tuple[float, float]
 

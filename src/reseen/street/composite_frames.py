@@ -12,7 +12,7 @@ from PIL import Image
 
 from reseen.data.boxes import Boxes
 from reseen.data.images import read_image
-from reseen.data.street_cameras import background_of
+from reseen.street.cameras import background_of
 
 _TRIES = 30  # places that are tried for one person
 _HORIZON = 0.55  # foot line of the farthest people, as a share of the scene's height; the nearest end at 1
@@ -45,7 +45,7 @@ class Deck:
             self._left.setdefault(person, []).append(path)
         self._order: deque[int] = deque()
 
-    def draw(self, present: set[int]) -> tuple[int, Path] | None:
+    def deal(self, present: set[int]) -> tuple[int, Path] | None:
         """The next person who is not ``present``, and a crop; None: there is nobody."""
         if all(person in present for person in self._order):
             people = sorted(person for person in self._left if person not in self._order)
@@ -82,7 +82,7 @@ def compose_frame(
     """Paste the next people of a camera into its scene; None where no crop is left.
 
     ``size`` is width and height in pixels; the other arguments are those of
-    :class:`reseen.data.composer.Composition`.
+    :class:`reseen.street.Composition`.
 
     Raises:
         ReseenError: a crop cannot be read.
@@ -91,8 +91,8 @@ def compose_frame(
     chosen: list[tuple[int, Image.Image]] = []
     boxes = np.zeros((0, 4), dtype=np.int64)
     present: set[int] = set()
-    while len(chosen) < count and (drawn := deck.draw(present)) is not None:
-        person, path = drawn
+    while len(chosen) < count and (dealt := deck.deal(present)) is not None:
+        person, path = dealt
         present.add(person)
         crop = Image.fromarray(read_image(path).permute(1, 2, 0).numpy())
         box = _place(crop.height / crop.width, boxes, size, heights, max_overlap, rng)

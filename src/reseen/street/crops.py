@@ -1,13 +1,18 @@
-"""Crops of the drawn street: tracklets of one person before one camera, in loose boxes."""
+"""Crops of the drawn street: tracklets of one person before one camera, in loose boxes, as Market-1501 names them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from reseen.data.street_cameras import (
+from reseen.data.layouts import GALLERY, QUERY, STREET_MARK, TRAIN
+from reseen.data.readers import open_data
+from reseen.records import ReidData
+from reseen.street.cameras import (
     OCCLUDERS,
     SCENE_HEIGHT,
     SCENE_WIDTH,
@@ -18,11 +23,11 @@ from reseen.data.street_cameras import (
     develop,
     draw_occluder,
 )
-from reseen.data.street_figure import Pen, Pose, draw_person
-from reseen.data.street_people import FRAME, PRESENCE, TRACK, Person, person_of, stream
+from reseen.street.figure import Pen, Pose, draw_person
+from reseen.street.people import FRAME, PRESENCE, TRACK, Person, person_of, stream
+from reseen.street.store import DRAWN, Progress, make_once, require, require_files, write_images
 
 CROP_WIDTH, CROP_HEIGHT = 64, 128  # pixels
-FOLDERS = ("bounding_box_train", "query", "bounding_box_test")  # Market-1501
 _BOX_WIDTH, _BOX_HEIGHT = 0.43, 1.06  # an unjittered box, in body heights
 _BOX_MIDDLE = 0.5  # height of its middle above the ground, in body heights
 VIEW_SHARE = 0.5  # of the tracklets show the side that their camera mostly sees
@@ -63,6 +68,53 @@ class _Track:
     stranger_in_front: bool
 
 
+def draw_crops(
+    root: Path,
+    *,
+    seed: int = 0,
+    train_identities: int = 80,
+    test_identities: int = 60,
+    cameras: int = 4,
+    frames: int = 4,
+    box_jitter: float = 0.08,
+    progress: Progress | None = None,
+) -> ReidData:
+    """Person crops, 64 x 128 pixels, in Market-1501's layout and naming below ``root``, read from there.
+
+    Identities 1..train are in ``bounding_box_train``, the following ones in ``query`` (one image for each
+    identity and camera) and ``bounding_box_test``. Tracklets have about ``frames`` images. ``box_jitter`` is
+    the standard deviation of a box's shift, as a share of its size, and of the logarithm of its size.
+    The defaults give about 1,200 training, 225 query and 680 gallery crops.
+
+    Raises:
+        ReseenError: ``root`` holds a street with other parameters, a damaged one, or files that are not ours. One
+            with equal parameters is read.
+    """
+    root = Path(root)
+    require(seed >= 0, f"seed must be 0 or more, not {seed}")
+    require(2 <= cameras <= 9, f"cameras must be 2 to 9, not {cameras}")
+    fewest = min(train_identities, test_identities)
+    require(fewest >= 1, "the street needs a training and a test identity or more")
+    require(train_identities + test_identities <= 9999, "Market-1501's names hold at most 9999 identities")
+    require(2 <= frames <= 90, f"frames must be 2 to 90, not {frames}")
+    require(0 <= box_jitter <= 0.3, f"box_jitter must be 0 to 0.3, not {box_jitter}")
+    sizes: dict[str, Any] = {
+        "train_identities": train_identities,
+        "test_identities": test_identities,
+        "cameras": cameras,
+        "frames": frames,
+    }
+    shots = plan_crops(seed, **sizes)
+
+    def make() -> None:
+        write_images(root, shots, lambda shot: draw_crop(seed, shot, box_jitter=box_jitter), progress)
+
+    parameters = {**DRAWN, "kind": "crops", "seed": seed, **sizes, "box_jitter": box_jitter}
+    make_once(root, STREET_MARK, parameters, (TRAIN, QUERY, GALLERY), make)
+    require_files(root, [shot.name for shot in shots])
+    return open_data(root)
+
+
 def plan_crops(
     seed: int, *, train_identities: int, test_identities: int, cameras: int, frames: int
 ) -> list[Shot]:
@@ -79,13 +131,12 @@ def plan_crops(
         for camera in present:
             if identity <= train_identities:
                 length = int(rng.integers(frames - 1, frames + 2))
-                shots += [Shot("bounding_box_train", identity, camera, k) for k in range(length)]
+                shots += [Shot(TRAIN, identity, camera, k) for k in range(length)]
             else:
                 length = int(rng.integers(2, frames + 1))
                 query = int(rng.integers(length + 1))
                 shots += [
-                    Shot("query" if k == query else "bounding_box_test", identity, camera, k)
-                    for k in range(length + 1)
+                    Shot(QUERY if k == query else GALLERY, identity, camera, k) for k in range(length + 1)
                 ]
     return sorted(shots, key=lambda shot: shot.name)
 

@@ -8,27 +8,26 @@ rectangles with feathered edges that carry their own background, and a detector 
 from __future__ import annotations
 
 import io
-import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from reseen.data.composite_frames import Deck, Frame, compose_frame
 from reseen.data.galleries import probes_by_camera
 from reseen.data.images import fingerprint
 from reseen.data.paths import shown
-from reseen.data.prw import ANNOTATIONS, COMPOSITE_MARK, FRAMES, LISTS, QUERIES, TABLES, read_prw
+from reseen.data.prw import ANNOTATIONS, COMPOSITE_MARK, FRAMES, LISTS, QUERIES, TABLES
 from reseen.data.readers import open_data
+from reseen.data.scenes import open_search_data
 from reseen.errors import ReseenError
 from reseen.records import DISTRACTOR, UNKNOWN_CAMERA, Crop, Labels, ReidData, Scene, SearchData
+from reseen.street.composite_frames import Deck, Frame, compose_frame
+from reseen.street.store import Progress, make_once, require, write_image
 
 VERSION = 1  # of the composition: raise it when the same parameters give another picture
-UNFINISHED = "composite.unfinished.json"
-_QUALITY = 95  # JPEG
 _PRW_HEADER = b"MATLAB 5.0 MAT-file, composed by reseen".ljust(116)  # scipy writes the time of day there
 
 
@@ -55,28 +54,28 @@ class Composition:
     background: Literal["street", "plain"] = "street"
 
     def __post_init__(self) -> None:
-        _require(self.seed >= 0, f"seed must be 0 or more, not {self.seed}")
-        _require(
+        require(self.seed >= 0, f"seed must be 0 or more, not {self.seed}")
+        require(
             self.train_scenes >= 1 and self.test_scenes >= 1,
             f"a composite needs a training and a test scene or more, not {self.train_scenes} and {self.test_scenes}",
         )
         for count in (self.train_identities, self.test_identities):
-            _require(count is None or count >= 1, f"a composite needs at least 1 identity, not {count}")
-        _require(len(self.sizes) > 0, "sizes must name a width and a height at least")
+            require(count is None or count >= 1, f"a composite needs at least 1 identity, not {count}")
+        require(len(self.sizes) > 0, "sizes must name a width and a height at least")
         for width, height in self.sizes:
-            _require(
+            require(
                 64 <= width <= 8192 and 64 <= height <= 8192, f"a scene of {width} x {height}: 64 to 8192"
             )
-        _require(
+        require(
             1 <= self.persons[0] <= self.persons[1], f"persons must be (fewest, most), not {self.persons}"
         )
-        _require(
+        require(
             0.05 <= self.heights[0] <= self.heights[1] <= 0.95,
             f"heights must be (far, near) in 0.05 to 0.95, not {self.heights}",
         )
-        _require(0 <= self.max_overlap < 1, f"max_overlap must be in [0, 1), not {self.max_overlap}")
-        _require(0 <= self.feather <= 0.5, f"feather must be in [0, 0.5], not {self.feather}")
-        _require(
+        require(0 <= self.max_overlap < 1, f"max_overlap must be in [0, 1), not {self.max_overlap}")
+        require(0 <= self.feather <= 0.5, f"feather must be in [0, 0.5], not {self.feather}")
+        require(
             self.background in ("street", "plain"),
             f"background must be street or plain, not {self.background}",
         )
@@ -87,7 +86,7 @@ def compose(
     out: str | Path,
     composition: Composition | None = None,
     *,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> SearchData:
     """Write a composite of the crops in ``market`` (Market-1501's layout or one like it) to ``out``, in PRW's layout.
 
@@ -105,13 +104,10 @@ def compose(
     """
     wanted, out = composition or Composition(), Path(os.path.expanduser(out))
     crops = _crops(open_data(market), wanted)
-    told = _parameters(wanted, crops)
-    if not _finished(out, told):
-        _begin(out, told)
-        _write(out, crops, wanted, progress)
-        _write_text(out / COMPOSITE_MARK, told)
-        (out / UNFINISHED).unlink(missing_ok=True)
-    return read_prw(out)
+    parameters = {"composed_by": "reseen", "version": VERSION, **asdict(wanted), "crops": _fingerprint(crops)}
+    folders = (FRAMES, ANNOTATIONS)
+    make_once(out, COMPOSITE_MARK, parameters, folders, lambda: _write(out, crops, wanted, progress))
+    return open_search_data(out)
 
 
 @dataclass
@@ -151,12 +147,7 @@ def _crops(data: ReidData, wanted: Composition) -> dict[str, _Split]:
     return splits
 
 
-def _write(
-    out: Path,
-    splits: dict[str, _Split],
-    wanted: Composition,
-    progress: Callable[[int, int], None] | None,
-) -> None:
+def _write(out: Path, splits: dict[str, _Split], wanted: Composition, progress: Progress | None) -> None:
     counts = {"train": wanted.train_scenes, "test": wanted.test_scenes}
     done = 0
     for number, (split, part) in enumerate(splits.items()):
@@ -227,7 +218,7 @@ def _frames(part: _Split, wanted: Composition, split: int, count: int, *, first:
 def _write_frame(out: Path, frame: Frame) -> None:
     boxes = frame.corners.astype(np.float64)
     table = np.column_stack([frame.identities, boxes[:, :2], boxes[:, 2:] - boxes[:, :2]])
-    frame.image.save(out / FRAMES / frame.name, format="JPEG", quality=_QUALITY, subsampling=0)
+    write_image(out / FRAMES / frame.name, frame.image)
     _write_mat(out / ANNOTATIONS / f"{frame.name}.mat", TABLES[0], table.astype(np.float64))
 
 
@@ -239,50 +230,6 @@ def _write_mat(path: Path, variable: str, value: Any) -> None:
     path.write_bytes(_PRW_HEADER + file.getvalue()[len(_PRW_HEADER) :])
 
 
-def _parameters(wanted: Composition, splits: dict[str, _Split]) -> dict[str, Any]:
+def _fingerprint(splits: dict[str, _Split]) -> str:
     crops: Sequence[Crop] = [crop for split in splits.values() for crop in split.crops]
-    root = Path(os.path.commonpath([crop.path.parent for crop in crops]))
-    told = {"composed_by": "reseen", "version": VERSION, **asdict(wanted), "crops": fingerprint(crops, root)}
-    result: dict[str, Any] = json.loads(json.dumps(told))  # tuples become lists, as in the file
-    return result
-
-
-def _finished(out: Path, told: dict[str, Any]) -> bool:
-    """Raises where ``out`` holds another composite, or something that is not ours."""
-    mark = out / COMPOSITE_MARK
-    if out.is_file():
-        raise ReseenError(f"{shown(out)} is a file: name a folder to write the composite to")
-    if not mark.exists():
-        if out.is_dir() and any(out.iterdir()) and not (out / UNFINISHED).exists():
-            raise ReseenError(f"{shown(out)} holds other files: name a new or empty folder")
-        return False
-    try:
-        has = json.loads(mark.read_text(encoding="utf-8"))
-        different = [key for key in told if has.get(key) != told[key]]
-    except (OSError, ValueError, AttributeError) as error:
-        raise ReseenError(f"{shown(mark)} cannot be read: delete {shown(out)} and compose again") from error
-    if different:
-        raise ReseenError(
-            f"{shown(out)} holds another composite ({', '.join(different)} differ): name another folder or delete it"
-        )
-    return True
-
-
-def _begin(out: Path, told: dict[str, Any]) -> None:
-    for folder in (FRAMES, ANNOTATIONS):
-        (out / folder).mkdir(parents=True, exist_ok=True)
-        for left in (out / folder).iterdir():
-            left.unlink()  # of a composition that was interrupted
-    _write_text(out / UNFINISHED, told)
-
-
-def _write_text(path: Path, told: dict[str, Any]) -> None:
-    """A file that is either absent or complete."""
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
-    os.replace(part, path)
-
-
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise ReseenError(message)
+    return fingerprint(crops, Path(os.path.commonpath([crop.path.parent for crop in crops])))

@@ -15,15 +15,24 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from reseen.data import open_data
-from reseen.data.street_crops import draw_crop, plan_crops
-from reseen.data.street_people import OUTFITS, TEXTURES, person_of
-from reseen.data.synthetic import draw_crops, draw_scenes
+from reseen.data import open_data, open_galleries, open_search_data
 from reseen.errors import ReseenError
+from reseen.experiments.kinds import open_crops, open_scenes
+from reseen.metrics import person_search_scores
+from reseen.records import SceneDetections, SearchData, SearchQuery
+from reseen.street import draw_crops, draw_scenes, update_scenes
+from reseen.street.crops import draw_crop, plan_crops
+from reseen.street.people import OUTFITS, TEXTURES, person_of
 
 small_crops = partial(draw_crops, train_identities=3, test_identities=2, cameras=3, frames=2)
 small_scenes = partial(
-    draw_scenes, scenes=6, train_identities=6, test_identities=6, cameras=2, persons=(2, 4)
+    draw_scenes,
+    train_scenes=6,
+    test_scenes=6,
+    train_identities=6,
+    test_identities=6,
+    cameras=2,
+    persons=(2, 4),
 )
 
 
@@ -48,11 +57,8 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_does_not(
 
 def test_another_process_draws_the_same_bytes(tmp_path: Path) -> None:
     small_crops(tmp_path / "here", seed=1)
-    # The bare package in sys.modules keeps the other readers, and with them torch, out of the new process.
     code = (
-        "import sys, types; from pathlib import Path; import reseen;"
-        "room = types.ModuleType('reseen.data'); room.__path__ = [f'{Path(reseen.__file__).parent}/data'];"
-        "sys.modules['reseen.data'] = room; from reseen.data.synthetic import draw_crops;"
+        "import sys; from pathlib import Path; from reseen.street import draw_crops;"
         "draw_crops(Path(sys.argv[1]), seed=1, train_identities=3, test_identities=2, cameras=3, frames=2)"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "there")], check=True)
@@ -77,8 +83,10 @@ def test_a_finished_street_is_read_and_an_unfinished_one_is_drawn_again(
     draw(tmp_path, progress=lambda *_: pytest.fail("drawn twice"))
 
     # Killed half way: marker instead of manifest, one image short and one of another drawing.
-    manifest = next(tmp_path.rglob("street.json"))
-    manifest.rename(manifest.with_name("street.unfinished.json"))
+    manifest = tmp_path / "street.json"
+    other = {**json.loads(manifest.read_text()), "seed": 7}
+    manifest.with_name("street.unfinished.json").write_text(json.dumps(other))
+    manifest.unlink()
     images = sorted(tmp_path.rglob("*.jpg"))
     images[0].unlink()
     images[1].with_name("9999_c1s1_999999_01.jpg").write_bytes(b"left over")
@@ -98,9 +106,9 @@ def test_other_parameters_other_files_and_damage_are_refused(
     assert digest(street) == before
 
     next(street.rglob("*.jpg")).unlink()
-    with pytest.raises(ReseenError, match="lost 1 drawn image"):
+    with pytest.raises(ReseenError, match="lost 1 drawn file"):
         draw(street, seed=0)
-    next(street.rglob("street.json")).write_text("{")
+    (street / "street.json").write_text("{")
     with pytest.raises(ReseenError, match="cannot be read"):
         draw(street, seed=0)
 
@@ -139,8 +147,8 @@ def test_impossible_crops_are_refused(options: dict[str, int], message: str, tmp
 
 
 def test_impossible_scenes_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ReseenError, match="split"):
-        draw_scenes(tmp_path, split="val")  # type: ignore[arg-type]
+    with pytest.raises(ReseenError, match="a test scene"):
+        draw_scenes(tmp_path, test_scenes=0)
     with pytest.raises(ReseenError, match="fewer identities"):
         draw_scenes(tmp_path, train_identities=5, persons=(2, 6))
 
@@ -216,12 +224,16 @@ def test_box_jitter_moves_the_person_in_the_box(tmp_path: Path) -> None:
 
 
 def test_scene_boxes_are_tight_inside_and_carry_identities_of_their_split(tmp_path: Path) -> None:
-    for split, population in (("train", range(1, 7)), ("test", range(7, 13))):
-        data = small_scenes(tmp_path, split=split)
-        assert len(data.scenes) == 6
-        assert {int(i) for identities in data.identities for i in identities} == set(population)
-        assert {scene.camera for scene in data.scenes} == {1, 2}
-        for scene, identities in zip(data.scenes, data.identities, strict=True):
+    data = small_scenes(tmp_path)
+    for scenes, labels, population in (
+        (data.train, data.train_identities, range(1, 7)),
+        (data.test, data.test_identities, range(7, 13)),
+    ):
+        assert labels is not None
+        assert len(scenes) == 6
+        assert {int(i) for identities in labels for i in identities} == set(population)
+        assert {scene.camera for scene in scenes} == {1, 2}
+        for scene, identities in zip(scenes, labels, strict=True):
             assert scene.boxes.dtype == np.float32
             assert 2 <= len(scene.boxes) <= 4
             assert len(set(identities.tolist())) == len(identities)
@@ -238,9 +250,10 @@ def test_scene_boxes_are_tight_inside_and_carry_identities_of_their_split(tmp_pa
 
 def test_everybody_passes_every_camera_when_there_are_enough_scenes(tmp_path: Path) -> None:
     data = small_scenes(tmp_path)
+    assert data.train_identities is not None
     seen = {
         (int(identity), scene.camera)
-        for scene, identities in zip(data.scenes, data.identities, strict=True)
+        for scene, identities in zip(data.train, data.train_identities, strict=True)
         for identity in identities
     }
     assert seen == {(identity, camera) for identity in range(1, 7) for camera in (1, 2)}
@@ -248,9 +261,9 @@ def test_everybody_passes_every_camera_when_there_are_enough_scenes(tmp_path: Pa
 
 def test_a_scene_box_holds_the_pixels_that_its_person_changes(tmp_path: Path) -> None:
     """Without its one person a scene differs only inside the box (plus shadow below and blur around)."""
-    from reseen.data.street_cameras import SUPERSAMPLE, background_of, camera_of, develop
-    from reseen.data.street_people import SCENE, stream
-    from reseen.data.street_scenes import SceneShot, _placements, draw_scene
+    from reseen.street.cameras import SUPERSAMPLE, background_of, camera_of, develop
+    from reseen.street.people import SCENE, stream
+    from reseen.street.scenes import SceneShot, _placements, draw_scene
 
     shot = SceneShot("train", 1, 1, (3,))
     image, boxes = draw_scene(0, shot)
@@ -273,3 +286,135 @@ def test_the_manifest_says_what_was_drawn(tmp_path: Path) -> None:
     assert manifest["drawn_by"] == "reseen"
     assert (manifest["kind"], manifest["seed"], manifest["box_jitter"]) == ("crops", 2, 0.08)
     assert not (tmp_path / "street.unfinished.json").exists()
+
+
+SMALL_STREET = {"train_identities": 4, "test_identities": 4, "cameras": 2, "persons": (1, 3)}
+
+
+def small_street(root: Path) -> SearchData:
+    return draw_scenes(root, train_scenes=4, test_scenes=6, **SMALL_STREET)  # type: ignore[arg-type]
+
+
+def test_the_drawn_street_as_person_search(tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    data = draw_scenes(
+        tmp_path, train_scenes=4, test_scenes=6, progress=lambda *done: told.append(done), **SMALL_STREET
+    )  # type: ignore[arg-type]
+    assert told == [(number, 10) for number in range(1, 11)]
+    assert (data.name, len(data.train), len(data.test)) == ("street", 4, 6)
+    assert data.train_identities is not None
+    assert data.test_identities is not None
+    assert not set(np.concatenate(data.train_identities)) & set(np.concatenate(data.test_identities))
+    found = open_galleries(data)
+    assert len(found.probes) == len(data.probes) > 3
+    for probe, targets in zip(data.probes, found.targets, strict=True):
+        assert len(targets) == 5
+        for name, box in targets.items():
+            row = data.test_names.index(name)
+            here = data.test[row].boxes[data.test_identities[row] == probe.identity]
+            assert (box is None and len(here) == 0) or np.array_equal(box, here[0])
+    again = open_search_data(tmp_path)
+    assert again.train_names == data.train_names
+    assert [probe.box.tolist() for probe in again.probes] == [probe.box.tolist() for probe in data.probes]
+
+
+def test_a_perfect_search_of_the_street_scores_one(tmp_path: Path) -> None:
+    """Names, targets and metrics fit together: features that are the identity find everybody."""
+    data = small_street(tmp_path)
+    assert data.test_identities is not None
+    features = np.eye(10, dtype=np.float32)
+    detections = {
+        name: SceneDetections(scene.boxes, np.ones(len(scene.boxes)), features[labels])
+        for name, scene, labels in zip(data.test_names, data.test, data.test_identities, strict=True)
+    }
+    found = open_galleries(data)
+    queries = [
+        SearchQuery(features[data.probes[row].identity], targets)
+        for row, targets in zip(found.probes, found.targets, strict=True)
+    ]
+    scores = person_search_scores(queries, detections)
+    assert (scores.mean_ap, scores.top1) == (1.0, 1.0)
+    wrong = [SearchQuery(np.roll(query.feature, 1), query.targets) for query in queries]
+    assert person_search_scores(wrong, detections).mean_ap < 0.6
+
+
+def test_drawn_scenes_are_coco_json(tmp_path: Path) -> None:
+    data = small_street(tmp_path)
+    assert data.train_identities is not None
+    content = json.loads((tmp_path / "train.json").read_text())
+    assert content["categories"] == [{"id": 1, "name": "person"}]
+    assert [image["id"] for image in content["images"]] == [1, 2, 3, 4]
+    assert [box["id"] for box in content["annotations"]] == list(range(1, data.train_boxes + 1))
+    for image, name, scene, people in zip(
+        content["images"], data.train_names, data.train, data.train_identities, strict=True
+    ):
+        assert (image["file_name"], image["camera"]) == (name, scene.camera)
+        assert (image["width"], image["height"]) == (640, 360)
+        here = [box for box in content["annotations"] if box["image_id"] == image["id"]]
+        assert [box["person_id"] for box in here] == people.tolist()
+        for box, (x1, y1, x2, y2) in zip(here, scene.boxes.tolist(), strict=True):
+            assert box["bbox"] == [x1, y1, x2 - x1, y2 - y1]
+            assert (box["area"], box["iscrowd"]) == ((x2 - x1) * (y2 - y1), 0)
+    (tmp_path / "test.json").unlink()
+    with pytest.raises(ReseenError, match=r"lost 1 drawn files \(first: test.json\)"):
+        small_street(tmp_path)
+
+
+def facts(data: SearchData) -> dict[str, object]:
+    """All that a search reads of a street."""
+    return {
+        "name": data.name,
+        "scenes": [(s.path, s.camera, s.boxes.tolist()) for s in (*data.train, *data.test)],
+        "names": (data.train_names, data.test_names),
+        "people": [labels.tolist() for labels in (*data.train_identities, *data.test_identities)],  # type: ignore[misc]
+        "probes": [(probe.scene, probe.identity, probe.box.tolist()) for probe in data.probes],
+        "skipped": data.skipped,
+    }
+
+
+def as_drawn_before(root: Path, data: SearchData) -> None:
+    """What an earlier version left in place of COCO json: each part with a mark of its own, boxes in it."""
+    mark = json.loads((root / "street.json").read_text())
+    for split, scenes, labels in (
+        ("train", data.train, data.train_identities),
+        ("test", data.test, data.test_identities),
+    ):
+        assert labels is not None
+        images = [
+            {"file": s.path.name, "camera": s.camera, "identities": who.tolist(), "boxes": s.boxes.tolist()}
+            for s, who in zip(scenes, labels, strict=True)
+        ]
+        old = {key: value for key, value in mark.items() if not key.endswith("_scenes")}
+        old |= {"split": split, "scenes": len(scenes), "images": images}
+        (root / split / "street.json").write_text(json.dumps(old))
+        (root / f"{split}.json").unlink()
+    (root / "street.json").unlink()
+
+
+def test_scenes_that_an_earlier_version_drew_open_as_they_were(tmp_path: Path) -> None:
+    data = small_street(tmp_path)
+    written, mark = digest(tmp_path), json.loads((tmp_path / "street.json").read_text())
+    as_drawn_before(tmp_path, data)
+    assert facts(open_scenes(tmp_path, "r-siamnet")) == facts(data)  # as every command opens scenes
+    assert json.loads((tmp_path / "street.json").read_text()) == mark
+    assert digest(tmp_path).items() >= {k: v for k, v in written.items() if k != "street.json"}.items()
+
+    as_drawn_before(tmp_path, data)
+    with pytest.raises(ReseenError, match="holds scenes"):
+        open_crops(tmp_path, "cacl")
+    as_drawn_before(tmp_path, data)
+    with pytest.raises(ReseenError, match=r"seed=0, asked for seed=1"):
+        draw_scenes(tmp_path, seed=1, train_scenes=4, test_scenes=6, **SMALL_STREET)  # type: ignore[arg-type]
+    never = draw_scenes(
+        tmp_path,
+        train_scenes=4,
+        test_scenes=6,
+        progress=lambda *_: pytest.fail("drawn twice"),
+        **SMALL_STREET,  # type: ignore[arg-type]
+    )
+    assert facts(never) == facts(data)
+
+    as_drawn_before(tmp_path, data)
+    (tmp_path / "test" / "street.json").write_text("{}")
+    with pytest.raises(ReseenError, match="damaged street: delete it"):
+        update_scenes(tmp_path)

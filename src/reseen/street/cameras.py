@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-from reseen.data.street_figure import Pen, shade
-from reseen.data.street_people import BACKGROUND, CAMERA, Colour, stream
+from reseen.street.figure import Pen, shade
+from reseen.street.people import BACKGROUND, CAMERA, Colour, stream
 
 SCENE_WIDTH, SCENE_HEIGHT = 640, 360  # pixels
 SUPERSAMPLE = 2  # shapes are drawn this much larger and then averaged
