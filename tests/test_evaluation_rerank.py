@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 
 from oracles import rerank as oracle
 from oracles.metrics import reid_average_precision
-from reseen.clustering import farthest, sweep
-from reseen.clustering.farthest import lowest_similarities
+from reseen.clustering.nearest import lowest_similarities, neighbours, sweep
 from reseen.data import open_data
 from reseen.errors import ReseenError
 from reseen.evaluation import embed_crops, evaluate_features, evaluate_reranked, rerank
@@ -113,7 +112,7 @@ def test_blocks_and_threads_change_nothing(monkeypatch: pytest.MonkeyPatch, copi
     query[: copies // 10] = gallery[0]
     expected = whole(query, gallery)
     monkeypatch.setattr(module, "BLOCK", 1)
-    monkeypatch.setattr(farthest, "PIECE", 7)
+    monkeypatch.setattr(sweep, "BLOCK", 7)
     before = torch.get_num_threads()
     try:
         for fewest, columns, threads in ((1, 400, 1), (3, 7, 3), (70, 64, 2)):
@@ -193,10 +192,8 @@ def test_an_accelerators_search_finds_the_same(monkeypatch: pytest.MonkeyPatch) 
     rows = unit(np.random.default_rng(1).normal(size=(90, 8)))
     expected = lowest_similarities(rows)
     monkeypatch.setattr(sweep, "SIDE", 17)
-    pieces = partial(sweep.on_device, memory=4 * 17 * 23)
-    monkeypatch.setattr(
-        farthest, "among_all", lambda some, rows, width: pieces(some.float(), rows.float(), width)
-    )
+    monkeypatch.setattr(neighbours, "resolve_precision", lambda *_: "none")  # as where the device is no CPU
+    monkeypatch.setattr(neighbours, "largest_products", partial(sweep.on_device, memory=4 * 17 * 23))
     np.testing.assert_array_equal(lowest_similarities(rows), expected)
 
 
