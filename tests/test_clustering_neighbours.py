@@ -83,8 +83,9 @@ def test_only_unproven_rows_are_searched_again(monkeypatch):
     monkeypatch.setattr(
         module,
         "among_all",
-        lambda rows, chosen, *rest: searched.update({rest[-1]: rows[chosen].numpy()})
-        or search(rows, chosen, *rest),
+        lambda rows, chosen, *rest: (
+            searched.update({rest[-1]: rows[chosen].numpy()}) or search(rows, chosen, *rest)
+        ),
     )
     found = nearest_neighbours(features, 10)
     again = searched[torch.float64]

@@ -16,7 +16,19 @@ PACKAGE = Path(reseen.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 # The way the data takes (docs/architecture.md): a room imports only from rooms named before it.
 ROOMS = (
-    *("errors", "records", "config", "device", "compiled", "data", "models", "clustering", "losses", "memory", "metrics"),
+    *(
+        "errors",
+        "records",
+        "config",
+        "device",
+        "compiled",
+        "data",
+        "models",
+        "clustering",
+        "losses",
+        "memory",
+        "metrics",
+    ),
     *("evaluation", "training", "methods", "experiments", "gallery", "cli"),
 )
 # What DESIGN promises to others, with names, kinds and defaults of every parameter.
