@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from oracles import rerank as oracle
 from oracles.metrics import reid_average_precision
-from reseen.clustering.nearest import lowest_similarities, neighbours, sweep
+from reseen.clustering.nearest import lowest_similarities, neighbours, proxies, sweep
 from reseen.data import open_data
 from reseen.errors import ReseenError
 from reseen.evaluation import embed_crops, evaluate_features, evaluate_reranked, rerank
@@ -183,6 +183,18 @@ def test_the_lowest_similarity_of_many_rows_is_exact(copies: int) -> None:
     rows = np.random.default_rng(0).normal(size=(600, 64))
     rows[:copies] = -rows.mean(axis=0)
     rows = unit(rows)
+    exact = (rows.astype(np.float64) @ rows.T.astype(np.float64)).astype(np.float32)
+    np.testing.assert_array_equal(lowest_similarities(rows), exact.min(axis=1))
+
+
+def test_the_lowest_similarity_is_exact_where_few_numbers_stand_for_rows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They bound products from above only, which proves nothing of the lowest."""
+    rng = np.random.default_rng(3)
+    rows = unit(rng.normal(size=(600, 4)) @ rng.normal(size=(4, 64)) + 0.2 * rng.normal(size=(600, 64)))
+    for name, value in {"WORTHWHILE": 1, "PROJECT": 1, "DIRECTIONS": (4, 8), "LEARNT_FROM": 200}.items():
+        monkeypatch.setattr(proxies, name, value)
     exact = (rows.astype(np.float64) @ rows.T.astype(np.float64)).astype(np.float32)
     np.testing.assert_array_equal(lowest_similarities(rows), exact.min(axis=1))
 
