@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 PARTS = Path(__file__).parent / "parts"
-CLUSTERING = Path(__file__).parents[1] / "src" / "reseen" / "clustering"
+PACKAGE = Path(__file__).parents[1] / "src" / "reseen"
 PACKAGES = {"spcl": "spcl", "cluster-contrast": "clustercontrast"}
 PEER_MATRICES, ROOM = 3, 1.25  # float32 [N, N] that the peers hold at once, and what to leave beside them
 
@@ -256,7 +256,7 @@ def made_with() -> Record:
 
 def code_digest() -> str:
     """Of reseen's clustering: lines of other code stay, and the table says so."""
-    files = sorted(CLUSTERING.glob("*.py"))
+    files = [*sorted((PACKAGE / "clustering").rglob("*.py")), PACKAGE / "compiled.py"]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
 
 

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.oracles import clustering as oracle
 
-from reseen.clustering import nearest_neighbours, proxies, sweep
-from reseen.clustering import neighbours as module
+from reseen.clustering import nearest_neighbours
+from reseen.clustering.nearest import neighbours as module
+from reseen.clustering.nearest import proxies, sweep
 from reseen.errors import ReseenError
 
 
@@ -65,10 +66,7 @@ def test_blocks_rows_and_device_agree_with_a_full_sort(monkeypatch, copies):
     for rows in (slice(0, 40), slice(40, 41), slice(41, None), slice(7, 7)):
         assert_same(nearest_neighbours(features, 5, rows=rows), [part[rows] for part in expected])
     monkeypatch.setattr(sweep, "SIDE", 17)
-    pieces = partial(sweep.on_device, memory=4 * 17 * 23)
-    monkeypatch.setattr(
-        module, "among_themselves", lambda rows, width: pieces(torch.as_tensor(rows), rows, width)
-    )
+    monkeypatch.setattr(module, "largest_products", partial(sweep.on_device, memory=4 * 17 * 23))
     assert_same(nearest_neighbours(features, 5), expected)
 
 
@@ -85,10 +83,12 @@ def test_only_unproven_rows_are_searched_again(monkeypatch):
     monkeypatch.setattr(
         module,
         "among_all",
-        lambda some, *rest: searched.update({rest[2:]: some.numpy()}) or search(some, *rest),
+        lambda rows, chosen, *rest: (
+            searched.update({rest[-1]: rows[chosen].numpy()}) or search(rows, chosen, *rest)
+        ),
     )
     found = nearest_neighbours(features, 10)
-    again = searched[(torch.float64,)]
+    again = searched[torch.float64]
     copies = np.flatnonzero((features == again[0]).all(axis=1))
     assert len(copies) == 60
     assert (again == again[0]).all(axis=1).sum() == 60  # and rows near the group, whose lists would end in it

@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 
 from oracles import rerank as oracle
 from oracles.metrics import reid_average_precision
-from reseen.clustering import farthest, sweep
-from reseen.clustering.farthest import lowest_similarities
+from reseen.clustering.nearest import lowest_similarities, neighbours, proxies, sweep
 from reseen.data import open_data
 from reseen.errors import ReseenError
 from reseen.evaluation import embed_crops, evaluate_features, evaluate_reranked, rerank
@@ -113,7 +112,7 @@ def test_blocks_and_threads_change_nothing(monkeypatch: pytest.MonkeyPatch, copi
     query[: copies // 10] = gallery[0]
     expected = whole(query, gallery)
     monkeypatch.setattr(module, "BLOCK", 1)
-    monkeypatch.setattr(farthest, "PIECE", 7)
+    monkeypatch.setattr(sweep, "BLOCK", 7)
     before = torch.get_num_threads()
     try:
         for fewest, columns, threads in ((1, 400, 1), (3, 7, 3), (70, 64, 2)):
@@ -188,15 +187,25 @@ def test_the_lowest_similarity_of_many_rows_is_exact(copies: int) -> None:
     np.testing.assert_array_equal(lowest_similarities(rows), exact.min(axis=1))
 
 
+def test_the_lowest_similarity_is_exact_where_few_numbers_stand_for_rows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They bound products from above only, which proves nothing of the lowest."""
+    rng = np.random.default_rng(3)
+    rows = unit(rng.normal(size=(600, 4)) @ rng.normal(size=(4, 64)) + 0.2 * rng.normal(size=(600, 64)))
+    for name, value in {"WORTHWHILE": 1, "PROJECT": 1, "DIRECTIONS": (4, 8), "LEARNT_FROM": 200}.items():
+        monkeypatch.setattr(proxies, name, value)
+    exact = (rows.astype(np.float64) @ rows.T.astype(np.float64)).astype(np.float32)
+    np.testing.assert_array_equal(lowest_similarities(rows), exact.min(axis=1))
+
+
 def test_an_accelerators_search_finds_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its way through the pieces, on the CPU: rows and columns in several."""
     rows = unit(np.random.default_rng(1).normal(size=(90, 8)))
     expected = lowest_similarities(rows)
     monkeypatch.setattr(sweep, "SIDE", 17)
-    pieces = partial(sweep.on_device, memory=4 * 17 * 23)
-    monkeypatch.setattr(
-        farthest, "among_all", lambda some, rows, width: pieces(some.float(), rows.float(), width)
-    )
+    monkeypatch.setattr(neighbours, "resolve_precision", lambda *_: "none")  # as where the device is no CPU
+    monkeypatch.setattr(neighbours, "largest_products", partial(sweep.on_device, memory=4 * 17 * 23))
     np.testing.assert_array_equal(lowest_similarities(rows), expected)
 
 

@@ -105,6 +105,10 @@ def line(number: int, **more: Any) -> dict[str, Any]:
         "outliers": 90,
         "cross_camera_share": 0.25,
         "label_free": 0.9 if number == 4 else 0.1,
+        "criteria": {
+            "stability": 0.1,
+            **({"silhouette": 0.5} if number < 4 else {}),
+        },  # once there were eight
         "warnings": ["only 10 clusters: lower cluster.k1"] if number in {1, 2, 5} else [],
         "seconds": {"epoch": 12.5},
         **more,

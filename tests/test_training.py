@@ -19,7 +19,7 @@ import torch
 from reseen.errors import ReseenError
 from reseen.experiments.train import train_run
 from reseen.methods import get_method
-from reseen.metrics import DEFAULT_CRITERION, label_free_criteria
+from reseen.metrics import DEFAULT_CRITERION, cross_camera_share, label_free_criteria
 from reseen.records import Crop, LabelledCrops, PseudoLabels, ReidData, Scene
 from reseen.training import LABEL_FREE, LAST, fit, load_encoder, read_checkpoint
 from worlds import TINY, people, tiny
@@ -104,8 +104,9 @@ def test_an_epoch_records_every_criterion_and_compares_its_labels_with_the_last(
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     first, second = (json.loads(line) for line in lines)
     cameras = [crop.camera for crop in crops]
-    expected = label_free_criteria(*clustered[1], clustered[0][1], cameras)
+    expected = label_free_criteria(*clustered[1], clustered[0][1])
     assert second["criteria"] == pytest.approx(expected)
+    assert second["cross_camera_share"] == cross_camera_share(clustered[1][1], cameras)
     assert first["criteria"].keys() == expected.keys()
     assert first["criteria"]["stability"] is None  # nothing to compare with yet
     for record in (first, second):

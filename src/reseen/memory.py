@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from reseen.clustering.compiled import compiled, over_rows
+from reseen.compiled import compiled, over_rows
 
 
 @torch.no_grad()

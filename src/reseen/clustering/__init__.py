@@ -6,7 +6,7 @@ Pure functions on arrays; distances are sparse, and no M x M matrix is ever form
 from reseen.clustering.dbscan import dbscan
 from reseen.clustering.finch import finch
 from reseen.clustering.jaccard import JaccardGraph, jaccard_distance, jaccard_graph
-from reseen.clustering.neighbours import nearest_neighbours
+from reseen.clustering.nearest import nearest_neighbours
 from reseen.clustering.refine import refine, refine_official
 from reseen.clustering.reliability import keep_reliable, spcl_alpha, spcl_reliability
 

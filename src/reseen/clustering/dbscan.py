@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.sparse import csr_array, issparse
 
-from reseen.clustering.compiled import compiled
+from reseen.compiled import compiled
 from reseen.errors import ReseenError
 
 Labels = NDArray[np.int64]

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from reseen.clustering.neighbours import as_features, nearest_neighbours
+from reseen.clustering.nearest import as_features, nearest_neighbours
 from reseen.errors import ReseenError
 from reseen.records import Labels
 

@@ -24,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from reseen.clustering.neighbours import as_features, nearest_neighbours
+from reseen.clustering.nearest import as_features, nearest_neighbours
 from reseen.clustering.overlap import distances_of_pairs
 from reseen.clustering.weights import Csr, Floats, reciprocal_weights
 from reseen.errors import ReseenError

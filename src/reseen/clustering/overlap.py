@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csc_array, csr_array
 
-from reseen.clustering.compiled import compiled, over_rows
 from reseen.clustering.weights import Csr, Floats, Indices, Pointers, join
+from reseen.compiled import compiled, over_rows
 
 LEFT_OUT = 0.5  # of a row's weight at most, in columns that many rows hold; .3 to .55 were tried
 ROUNDING = 1e-5  # of an overlap: weights are float32

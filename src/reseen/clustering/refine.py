@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from reseen.clustering.compiled import compiled
 from reseen.clustering.dbscan import as_square
+from reseen.compiled import compiled
 from reseen.errors import ReseenError
 from reseen.records import OUTLIER, Labels
 

@@ -8,8 +8,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from reseen.clustering.compiled import compiled, over_rows
-from reseen.clustering.neighbours import inner
+from reseen.compiled import compiled, inner, over_rows
 
 Floats = NDArray[np.float32]
 Indices = NDArray[np.int32]

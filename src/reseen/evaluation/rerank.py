@@ -31,11 +31,9 @@ import torch
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from reseen.clustering import nearest_neighbours
-from reseen.clustering.compiled import compiled, over_rows
-from reseen.clustering.farthest import lowest_similarities
-from reseen.clustering.neighbours import inner
+from reseen.clustering.nearest import lowest_similarities, nearest_neighbours
 from reseen.clustering.weights import reciprocal_weights
+from reseen.compiled import compiled, inner, over_rows
 from reseen.errors import ReseenError
 from reseen.metrics.arrays import to_features
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from reseen.clustering.compiled import compiled, compiled_sums
+from reseen.compiled import compiled, inner
 from reseen.metrics.arrays import Floats
 from reseen.records import Labels
 
@@ -16,20 +16,12 @@ CHUNK = 256  # gallery images that are counted together
 Ranked = tuple[NDArray[np.float64], Labels]  # of B queries: average precision (nan: no match), first rank
 
 
-@compiled_sums
-def _inner(first: Floats, second: Floats) -> np.float32:
-    total = 0.0
-    for d in range(first.shape[0]):
-        total += np.float64(first[d]) * np.float64(second[d])
-    return np.float32(total)
-
-
 @compiled
 def exact_similarities(query: Floats, gallery: Floats) -> NDArray[np.float32]:
     """Similarity of a query ``[D]`` to every row of the gallery ``[G, D]``, as :func:`reid_scores` has it."""
     similarities = np.empty(gallery.shape[0], dtype=np.float32)
     for g in range(gallery.shape[0]):
-        similarities[g] = _inner(query, gallery[g])
+        similarities[g] = np.float32(inner(query, gallery[g]))
     return similarities
 
 
@@ -39,7 +31,7 @@ def exact_values(
 ) -> None:
     for b in range(start, stop):
         for slot in range(pointers[b], pointers[b + 1]):
-            values[slot] = _inner(queries[b], gallery[rows[slot]])
+            values[slot] = np.float32(inner(queries[b], gallery[rows[slot]]))
 
 
 @compiled
@@ -72,7 +64,7 @@ def _negatives_above(
         for i in range(start, start + chunk.shape[0]):
             if row[i] >= low and not row[i] > high:
                 if margin >= 0 and not known[i]:
-                    row[i] = _inner(query, gallery[columns[i]])
+                    row[i] = np.float32(inner(query, gallery[columns[i]]))
                     known[i] = True
                 above += row[i] > value or (row[i] == value and i < index)
     return above

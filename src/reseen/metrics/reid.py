@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from reseen.clustering.compiled import over_rows
+from reseen.compiled import over_rows
 from reseen.errors import ReseenError
 from reseen.metrics.arrays import Floats, to_features, to_floats, to_labels
 from reseen.metrics.counting import Ranked, count_above, exact_values, ranked

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, field
 
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from reseen.data import undrawn_share
 from reseen.errors import ReseenError
-from reseen.metrics import DEFAULT_CRITERION, feature_spread, label_free_criteria
+from reseen.metrics import DEFAULT_CRITERION, cross_camera_share, feature_spread, label_free_criteria
 from reseen.records import Labels, PseudoLabels, cameras_of, persons_in
 from reseen.training.parallel import average_statistics, losses_of, same_everywhere, whole_batch
 from reseen.training.run import Batches, Images, Method, Run, known_cameras, learning_rate
@@ -117,12 +118,13 @@ def _train(run: Run, images: Images, method: Method, batches: Batches) -> dict[s
 def _describe(features: Tensor, pseudo: PseudoLabels, previous: Labels, images: Images) -> EpochStats:
     """Clusters of two and more, images that are alone, signs of health, criteria. ``previous``: the last labels."""
     sizes = np.bincount(pseudo.labels[pseudo.labels >= 0], minlength=1)
-    criteria = label_free_criteria(features, pseudo.labels, previous, known_cameras(images))
+    criteria = label_free_criteria(features, pseudo.labels, previous)
+    cameras = known_cameras(images)
     return EpochStats(
         images=len(pseudo.labels),
         clusters=int((sizes > 1).sum()),
         outliers=pseudo.num_outliers + int((sizes == 1).sum()),
-        cross_camera_share=criteria["cross_camera_share"],
+        cross_camera_share=math.nan if cameras is None else cross_camera_share(pseudo.labels, cameras),
         feature_spread=feature_spread(features),
         label_free=criteria[DEFAULT_CRITERION],
         criteria=criteria,

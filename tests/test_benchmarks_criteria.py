@@ -1,4 +1,4 @@
-"""Which criterion follows the test mAP: pairs, correlations and regret of hand-made runs."""
+"""benchmarks/criteria.py: pairs, correlations and regret of hand-made runs; the five criteria that it records."""
 
 from __future__ import annotations
 
@@ -7,10 +7,18 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
+from benchmarks import criteria as module
+from benchmarks.criteria import compare_criteria, criterion_table, further_criteria, in_words, main
+from sklearn.metrics import davies_bouldin_score, silhouette_score
 
 from reseen.errors import ReseenError
-from reseen.experiments.criteria import compare_criteria, criterion_cells, criterion_table, main
+from reseen.methods import METHODS
+from reseen.metrics import cross_camera_share
+from test_commands import ONE_EPOCH, market
+from test_metrics_label_free import check, clusters_of, unit, world
 
 SCORES = [0.1, 0.2, 0.3, 0.5, 0.4]  # after epochs 1 to 5; nothing is recorded of the network after 6
 RISING = [1, 2, 3, 5, 4]
@@ -98,7 +106,7 @@ def test_short_and_constant_runs_are_left_out_and_counted() -> None:
     assert level["correlation"] == pytest.approx(1.0)
     assert (flat["runs"], flat["left_out"], flat["pairs"]) == (0, 3, 0)
     assert all(math.isnan(flat[key]) for key in ("correlation", "sd", "pooled", "regret", "regret_last"))
-    assert criterion_cells([flat]).rows == (("flat", "–", "–", "0", "3", "–", "0", "–", "–"),)
+    assert in_words(flat) == ["flat", "–", "–", "0", "3", "–", "0", "–", "–"]
     assert criterion_table([]) == []
 
 
@@ -117,27 +125,94 @@ def written(folder: Path, records: list[dict[str, Any]]) -> Path:
     return folder
 
 
-def test_the_command_prints_a_table_and_markdown(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_prints_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     long = written(tmp_path / "long", history(SCORES, good=RISING))
     short = written(tmp_path / "short", history(SCORES[:2], good=[1, 2]))
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setattr("sys.argv", ["criteria", str(long), str(short)])
-    assert main() == 0
+    assert main([str(long), str(short)]) == 0
     out = capsys.readouterr().out
     assert "| good | 1.00 | – | 1 | 1 | 1.00 | 5 | 0.0 | 10.0 |" in out
-    assert "│ good " in out
     assert f"{short} is left out" in out
     assert f"{long} is left out" not in out
-    monkeypatch.setattr("sys.argv", ["criteria", str(tmp_path / "none")])
-    assert main() == 2
-    said = capsys.readouterr().err
-    assert len(said.splitlines()) == 1
-    assert "no metrics.jsonl" in said
+    for wrong, words in (
+        ([str(tmp_path / "none")], "no metrics.jsonl"),
+        ([], "--run"),
+        (["--record"], "--record"),
+    ):
+        assert main(wrong) == 2
+        said = capsys.readouterr().err
+        assert len(said.splitlines()) == 1
+        assert words in said
 
 
 def test_where_no_run_can_be_judged_the_knob_is_named(tmp_path: Path) -> None:
     short = written(tmp_path / "short", history(SCORES[:2], good=[1, 2]))
     with pytest.raises(ReseenError, match=r"no run can be judged: .*train\.evaluate_every=1"):
         compare_criteria([short])
+
+
+# --- the five that training does not record ---
+
+
+def slow(features: Any, labels: Any, cameras: Any) -> dict[str, float]:
+    """Those of the nearest images, image by image."""
+    x, groups = unit(features), clusters_of(labels)
+    agree, crossing = [], []
+    for group in groups:
+        for i in group:
+            own = [j for j in group if j != i]
+            rest = [j for j in range(len(x)) if j not in group]
+            agree.append(max(x[i] @ x[j] for j in own) >= max((x[i] @ x[j] for j in rest), default=-1) - 1e-6)
+            own, rest = ([j for j in side if -1 not in (cameras[i], cameras[j])] for side in (own, rest))
+            own, rest = ([j for j in side if cameras[j] != cameras[i]] for side in (own, rest))
+            if own and rest:
+                crossing.append(max(x[i] @ x[j] for j in own) - max(x[i] @ x[j] for j in rest))
+    return {"neighbour_agreement": float(np.mean(agree)), "cross_camera_margin": float(np.mean(crossing))}
+
+
+@pytest.mark.parametrize("size", [7, 1024])
+@pytest.mark.parametrize("seed", range(3))
+def test_the_five_are_scikit_learns_and_the_loops(
+    size: int, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "BLOCK", size)
+    features, labels, _ = world(seed)
+    cameras = np.random.default_rng(seed).integers(-1, 4, len(labels))
+    kept = np.concatenate(clusters_of(labels))
+    x, names = unit(features)[kept], labels[kept]
+    expected = {
+        "silhouette": silhouette_score(x, names, metric="cosine"),
+        "davies_bouldin": -davies_bouldin_score(x, names),
+        "cross_camera_share": cross_camera_share(labels, cameras),
+        **slow(features, labels, cameras),
+    }
+    found = further_criteria(torch.from_numpy(features), labels, cameras)
+    assert found.keys() == expected.keys()
+    check(found, expected, 1e-9)
+    check(further_criteria(torch.from_numpy(features).float(), labels, cameras), expected, 1e-5)
+
+
+def test_nothing_one_cluster_and_collapse_have_defined_values() -> None:
+    features, nan = torch.randn(6, 4, generator=torch.Generator().manual_seed(0)), math.nan
+    nothing = {
+        "silhouette": -1.0,
+        "davies_bouldin": nan,
+        "neighbour_agreement": nan,
+        "cross_camera_margin": nan,
+    }
+    for labels in ([-1] * 6, range(6)):
+        check(further_criteria(features, labels, [1, 2] * 3), nothing, 0)
+    one = nothing | {"neighbour_agreement": 1.0, "cross_camera_share": 1.0}
+    check(further_criteria(features, [3] * 6, [1, 2] * 3), one, 0)
+    flat = {"silhouette": 0.0, "davies_bouldin": nan, "neighbour_agreement": 1.0, "cross_camera_share": nan}
+    check(further_criteria(torch.ones(6, 4), [0, 0, 0, 1, 1, 1], [-1] * 6), flat, 1e-6)
+
+
+def test_a_recorded_run_has_all_eight(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, method in METHODS.items():
+        monkeypatch.setitem(METHODS, name, method)  # put back afterwards
+    run = tmp_path / "run"
+    assert main(["--record", str(run), "spcl", "--data", str(market(tmp_path)), *ONE_EPOCH]) == 0
+    (line,) = module.read_history(run)
+    assert len(line["criteria"]) == 8
+    assert line["criteria"]["cross_camera_share"] == line["cross_camera_share"]
+    assert -1 < line["criteria"]["silhouette"] < 1

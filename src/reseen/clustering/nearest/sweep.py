@@ -1,4 +1,7 @@
-"""Candidates for neighbour lists: the largest products of rows with all rows, a block at a time."""
+"""Candidates of the search: the largest products of rows with all rows, a block at a time.
+
+``sign`` -1 turns every product round, so that the largest are those of the rows that are least similar.
+"""
 
 from __future__ import annotations
 
@@ -9,63 +12,72 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from reseen.clustering.compiled import compiled, over_rows
+from reseen.compiled import compiled, over_rows
 
 Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
 Candidates = tuple[Floats, NDArray[np.int32]]  # products, descending, and whose they are: [R, width] each
 
 BLOCK = 2048  # rows a side of one product on the CPU: 16 MiB of float32
 SIDE = 8192  # rows of one product on an accelerator
-FREE_SHARE = (
-    8  # part of an accelerator's free memory that one product may take; sorting takes several times that
-)
-
+FREE_SHARE = 8  # part of an accelerator's free memory for one product; sorting takes several times that
 UNKNOWN_FREE = 1 << 32  # bytes taken to be free where the device does not say
 
 
-def among_themselves(rows: Tensor, width: int) -> Candidates:
-    """For each of the rows ``[M, d]`` the ``width`` largest products with all of them, on the CPU.
+def largest_products(rows: Tensor, chosen: Ints, width: int, sign: int = 1) -> Candidates:
+    """For the ``chosen`` of the rows ``[M, d]``, ascending, the ``width`` largest products with all of them."""
+    if rows.device.type != "cpu":
+        return on_device(rows, chosen, width, sign)
+    if len(chosen) == len(rows):
+        return among_themselves(rows, width, sign)
+    return among_all(rows, chosen, width, sign)
+
+
+def among_themselves(rows: Tensor, width: int, sign: int = 1) -> Candidates:
+    """:func:`largest_products` of all rows, on the CPU.
 
     Each block of products serves its rows and, transposed, its columns.
     """
     count = len(rows)
     found = _empty(count, width)
     for top in range(0, count, BLOCK):
+        some = sign * rows[top : top + BLOCK]
         for left in range(top, count, BLOCK):
-            products = torch.mm(rows[top : top + BLOCK], rows[left : left + BLOCK].T).float().numpy()
+            products = torch.mm(some, rows[left : left + BLOCK].T).float().numpy()
             over_rows(partial(_offer_rows, products, top, left, *found), products.shape[0])
             if left > top:
                 over_rows(partial(_offer_columns, products, top, left, *found), products.shape[1])
     return found
 
 
-def among_all(some: Tensor, everyone: Tensor, width: int, dtype: torch.dtype | None = None) -> Candidates:
-    """The same for some rows ``[R, d]`` among all ``[M, d]``, on the CPU.
+def among_all(
+    rows: Tensor, chosen: Ints, width: int, sign: int = 1, dtype: torch.dtype | None = None
+) -> Candidates:
+    """:func:`largest_products` of any rows, on the CPU.
 
     Equal products come in the order of the rows. ``dtype``: multiply in this precision (rounded to float32).
     """
-    found = _empty(len(some), width)
-    for left in range(0, len(everyone), BLOCK):
-        columns = everyone[left : left + BLOCK].to(dtype or everyone.dtype).T
-        for top in range(0, len(some), BLOCK):
-            rows = some[top : top + BLOCK].to(columns.dtype)
-            products = torch.mm(rows, columns).float().numpy()
+    found = _empty(len(chosen), width)
+    for top in range(0, len(chosen), BLOCK):
+        some = sign * rows[chosen[top : top + BLOCK]].to(dtype or rows.dtype)
+        for left in range(0, len(rows), BLOCK):
+            products = torch.mm(some, rows[left : left + BLOCK].to(some.dtype).T).float().numpy()
             over_rows(partial(_offer_rows, products, top, left, *found), len(products))
     return found
 
 
-def on_device(some: Tensor, everyone: Tensor, width: int, memory: int | None = None) -> Candidates:
-    """The same where the tensors are, in pieces of ``memory`` bytes; None takes a share of what is free."""
+def on_device(rows: Tensor, chosen: Ints, width: int, sign: int = 1, memory: int | None = None) -> Candidates:
+    """:func:`largest_products` where the rows are, in pieces of ``memory`` bytes; None: a share of what is free."""
     if memory is None:
-        free = torch.cuda.mem_get_info(everyone.device)[0] if everyone.is_cuda else UNKNOWN_FREE
+        free = torch.cuda.mem_get_info(rows.device)[0] if rows.is_cuda else UNKNOWN_FREE
         memory = free // FREE_SHARE
-    columns = max(width, memory // (4 * min(SIDE, max(1, len(some)))))
+    columns = max(width, memory // (4 * min(SIDE, max(1, len(chosen)))))
     best = []
-    for part in torch.split(some, SIDE):
-        values, names = part.new_empty(len(part), 0), torch.empty(len(part), 0, dtype=torch.int64)
-        names = names.to(part.device)
-        for left in range(0, len(everyone), columns):
-            products = torch.mm(part, everyone[left : left + columns].T)
+    for part in torch.split(torch.from_numpy(chosen).to(rows.device), SIDE):
+        some = sign * rows[part]
+        values, names = some.new_empty(len(part), 0), part.new_empty(len(part), 0)
+        for left in range(0, len(rows), columns):
+            products = torch.mm(some, rows[left : left + columns].T)
             top, place = products.topk(min(width, products.shape[1]), dim=1)
             values, names = torch.cat([values, top], dim=1), torch.cat([names, place + left], dim=1)
             values, place = values.topk(min(width, values.shape[1]), dim=1)

@@ -1,8 +1,8 @@
-"""How this room compiles its loops and shares them among threads.
- Kernels take a range of rows and release the interpreter lock, so that plain threads run them side by side.
-That needs no threading layer of the compiler's own, which would clash with torch's in forked loader
-workers, and the result does not depend on the number of threads because no two kernels write to the same
-row.
+"""How loops are compiled and shared among threads, and the one product that every exact similarity is rounded from.
+
+Kernels take a range of rows and release the interpreter lock, so that plain threads run them side by side. That needs
+no threading layer of the compiler's own, which would clash with torch's in forked loader workers, and the result does
+not depend on the number of threads because no two kernels write to the same row.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar, cast
 
 import numba
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -35,9 +37,8 @@ def compiled_sums(function: F) -> F:
 def _compile(function: F, options: dict[str, Any]) -> F:
     try:
         return cast(F, numba.njit(cache=True, **options)(function))
-    except (
-        RuntimeError
-    ):  # neither the package's folder nor the user's cache can be written: compile every time
+    except RuntimeError:
+        # neither the package's folder nor the user's cache can be written: compile every time
         return cast(F, numba.njit(**options)(function))
 
 
@@ -54,3 +55,12 @@ def over_rows(kernel: Callable[[int, int], Any], count: int, *, smallest: int = 
         return [kernel(0, count)]
     with ThreadPoolExecutor(threads) as pool:
         return list(pool.map(kernel, edges[:-1], edges[1:]))
+
+
+@compiled_sums
+def inner(one: NDArray[Any], other: NDArray[Any]) -> float:
+    """Inner product of two rows ``[D]``, float32 or float64, summed in float64."""
+    total = 0.0
+    for place in range(len(one)):
+        total += np.float64(one[place]) * np.float64(other[place])
+    return total
