@@ -110,6 +110,7 @@ def collectives(ranks: Ranks) -> dict[str, Any]:
     words = torch.full((2,), float(ranks.rank))
     ranks.send_from_first([words])
     found["sent"] = words.tolist()
+    found["word"] = ranks.broadcast(lambda: f"of process {ranks.rank}")
     found["told"] = ranks.broadcast(lambda: np.array([[ranks.rank, 2.5]])).tolist()
     found["mean"] = ranks.mean(torch.tensor([float(ranks.rank), 1.0])).tolist()
     return found

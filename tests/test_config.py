@@ -8,6 +8,7 @@ import pytest
 
 from reseen import config as module
 from reseen.config import (
+    LITE,
     ClusterConfig,
     Config,
     DataConfig,
@@ -26,8 +27,20 @@ from reseen.errors import ReseenError
 # What each recipe changes, by the row of the paper that it stands for. Nothing more, nothing less.
 CHANGES = {
     "cacl": set(),
-    "cacl-literal": {"cluster.features", "loss.centroid_update", "model.predictor", "model.predictor_input"},
-    "cacl-official": {"loss.focal_gamma", "loss.second_memory_init", "cluster.refine", "cluster.removed_to"},
+    "cacl-literal": {
+        "cluster.features",
+        "loss.centroid_update",
+        "model.predictor",
+        "model.predictor_input",
+        "train.precision",
+    },
+    "cacl-official": {
+        "loss.focal_gamma",
+        "loss.second_memory_init",
+        "cluster.refine",
+        "cluster.removed_to",
+        "train.precision",
+    },
     "cscl": {"loss.symmetric"},  # Table 6
     "cscl-no-stopgrad": {"loss.symmetric", "loss.stop_gradient"},  # Table 7
     "cacl-no-stopgrad": {"loss.stop_gradient"},
@@ -210,7 +223,7 @@ def test_bad_settings_say_what_to_do_in_one_line(settings, says):
         lambda: DataConfig(workers=-2),
         lambda: ModelConfig(last_stride=3),
         lambda: ModelConfig(bn_group_size=1),
-        lambda: ClusterConfig(k1=0),
+        lambda: ClusterConfig(k1=-1),
         lambda: ClusterConfig(k2=0),
         lambda: ClusterConfig(k1=5, k2=6),
         lambda: ClusterConfig(eps=0.0),
@@ -224,7 +237,10 @@ def test_bad_settings_say_what_to_do_in_one_line(settings, says):
         lambda: LossConfig(momentum=1.0),
         lambda: TrainConfig(epochs=0),
         lambda: TrainConfig(iterations=-1),
-        lambda: Config(train=TrainConfig(iterations=0)),
+        lambda: DataConfig(mean=(0.5, 0.5), std=(0.5, 0.5)),
+        lambda: DataConfig(mean=(0.5, 0.5, 0.5)),
+        lambda: DataConfig(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.0)),
+        lambda: Config(weights="lite"),
         lambda: TrainConfig(instances=0),
         lambda: TrainConfig(batch_size=62),
         lambda: TrainConfig(batch_size=0),
@@ -267,7 +283,7 @@ def test_yaml_cannot_build_objects(tmp_path):
 
 def test_differences_and_fingerprint_see_every_field():
     base = Config()
-    other = {"method": "spcl", "seed": 2}
+    other = {"method": "spcl", "seed": 2, "weights": "none"}
     for name, value in other.items():
         changed = dataclasses.replace(base, **{name: value})
         assert differences(base, changed) == [name]
@@ -282,6 +298,38 @@ def test_differences_and_fingerprint_see_every_field():
             assert differences(base, changed) == [f"{section}.{field.name}"]
     assert differences(base, dataclasses.replace(base, recipe="mine")) == []
     assert fingerprint(base) == fingerprint(dataclasses.replace(base, recipe="mine"))
+
+
+def test_what_was_made_before_a_key_was_added_is_found_again():
+    """Computed by the version before `weights` and `data.mean`; a new key belongs into `resolve.ADDED`."""
+    before = "bc7a92f580e9320c667e41ba319a3e4645e127e7f9cf5a3bf6b9185baa1d3f54"
+    assert fingerprint(Config()) == before
+    assert fingerprint(resolve(weights="none")) != before
+    old = "\n".join(line for line in to_yaml(Config()).splitlines() if not line.startswith("weights:"))
+    assert from_yaml(old) == Config()
+
+
+def test_lite_brings_its_backbone_unless_one_is_given(tmp_path):
+    assert resolve(weights="lite").model.backbone == LITE
+    assert resolve(settings=["weights=lite"]).model.backbone == LITE
+    for method in ("cscl", "spcl", "cluster-contrast", "r-siamnet"):
+        assert resolve(method, weights="lite").model.backbone == LITE
+    assert resolve(settings=[f"model.backbone={LITE}.in1k"], weights="lite").weights == "lite"
+    (tmp_path / "mine.yaml").write_text("weights: lite\n")
+    assert resolve(tmp_path / "mine.yaml").model.backbone == LITE
+    assert resolve(tmp_path / "mine.yaml", weights="none").weights == "none"
+    assert resolve(weights="a: odd # name.pth").weights == "a: odd # name.pth"
+    (tmp_path / "other.yaml").write_text("model: {backbone: resnet18}\n")
+    for given in (
+        {"settings": ["model.backbone=resnet18"]},
+        {"file": tmp_path / "other.yaml"},
+        {"recipe": "street"},
+    ):
+        with pytest.raises(
+            ReseenError, match=r"--weights lite is for model.backbone=tf_efficientnet_lite0"
+        ) as error:
+            resolve(weights="lite", **given)
+        assert "\n" not in str(error.value)
 
 
 def test_settings_are_remembered_exactly():

@@ -126,11 +126,11 @@ def test_a_changed_option_changes_the_fingerprint_and_where_it_runs_does_not():
     config = tiny()
     scored: dict[str, object] = {"branch": None}
     data = Digests("train", "test")
-    base = row_fingerprint(config, data, "weights", scored=scored)
+    base = row_fingerprint(config, data, ("none",), scored=scored)
     moved = tiny("cacl", "data.workers=3", "train.device=cuda")
-    assert row_fingerprint(moved, data, "weights", scored=scored) == base
+    assert row_fingerprint(moved, data, ("none",), scored=scored) == base
     others = [
-        row_fingerprint(tiny("cacl", word), data, "weights", scored=scored)
+        row_fingerprint(tiny("cacl", word), data, ("none",), scored=scored)
         for word in (
             "cluster.eps=0.5",
             "seed=2",
@@ -140,10 +140,10 @@ def test_a_changed_option_changes_the_fingerprint_and_where_it_runs_does_not():
         )
     ]
     others += [
-        row_fingerprint(config, Digests("other", "test"), "weights", scored=scored),
-        row_fingerprint(config, Digests("train", "other"), "weights", scored=scored),
-        row_fingerprint(config, data, "other", scored=scored),
-        row_fingerprint(config, data, "weights", scored={"branch": "second"}),
+        row_fingerprint(config, Digests("other", "test"), ("none",), scored=scored),
+        row_fingerprint(config, Digests("train", "other"), ("none",), scored=scored),
+        row_fingerprint(config, data, ("imagenet",), scored=scored),
+        row_fingerprint(config, data, ("none",), scored={"branch": "second"}),
     ]
     assert len({base, *others}) == len(others) + 1
 

@@ -229,7 +229,7 @@ def test_stopped_before_its_first_checkpoint_it_begins_with_the_same_weights(
     begun: list[Any] = []
 
     def stopped(*given: Any, **more: Any) -> None:
-        begun.append(more["weights"])
+        begun.append(given[0].weights)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(two_step, "train_search_run", stopped)

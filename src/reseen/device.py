@@ -50,6 +50,18 @@ def resolve_precision(device: torch.device, precision: str = "auto") -> str:
     return precision
 
 
+def precision_here(device: torch.device, precision: str) -> str:
+    """``precision`` for a model that is trained, perhaps elsewhere: where this hardware has it not, its own instead.
+
+    bf16 without units for it is emulated and slow, and float32 computes the same more exactly.
+    """
+    try:
+        resolved = resolve_precision(device, precision)
+    except ReseenError:
+        return resolve_precision(device, "auto")
+    return "none" if resolved == "bf16" and not _computes_in_bf16(device) else resolved
+
+
 def autocast(device: torch.device, precision: str) -> torch.autocast:
     """Context for the forward pass in a precision that :func:`resolve_precision` returned."""
     enabled = precision != "none"

@@ -130,7 +130,8 @@ def _train(commands: Any) -> None:
     )
     parser.add_argument(
         "--weights",
-        help="imagenet (the default; downloaded by timm), none, or a file",
+        help="imagenet (downloaded by timm), lite (from the extra [weights]; EfficientNet-Lite0), none, or a file "
+        "(default: the recipe's, imagenet)",
     )
     parser.add_argument("--recipe", help="named settings, e.g. cacl-strong (default: METHOD)")
     parser.add_argument(
@@ -251,7 +252,7 @@ def _reproduce(commands: Any) -> None:
         metavar="DIR",
         help="where rows and tables are kept; processes that share it divide the rows (default: %(default)s)",
     )
-    parser.add_argument("--weights", help="imagenet, none, or a file (default: by the scale)")
+    parser.add_argument("--weights", help="imagenet, lite, none, or a file (default: by the scale)")
     parser.add_argument(
         "--row",
         action="append",

@@ -13,6 +13,7 @@ from reseen.config.resolve import (
     unknown,
 )
 from reseen.config.sections import (
+    LITE,
     ClusterConfig,
     Config,
     DataConfig,
@@ -23,6 +24,7 @@ from reseen.config.sections import (
 )
 
 __all__ = [
+    "LITE",
     "RECIPES",
     "SECTIONS",
     "ClusterConfig",

@@ -16,11 +16,16 @@ from typing import Any
 
 import yaml
 
-from reseen.config.sections import Config
+from reseen.config.sections import LITE, Config
 from reseen.errors import ReseenError
 
 BY_NUMBER = ("cluster.k1", "train.iterations")  # "auto": the number of images decides, when the run begins
 RECIPES = Path(__file__).parent.parent / "recipes"
+ADDED = (
+    "weights",
+    "data.mean",
+    "data.std",
+)  # keys that came later: at their defaults no part of a fingerprint
 
 SECTIONS: dict[str, Any] = {
     f.name: f.default_factory for f in dataclasses.fields(Config) if isinstance(f.default_factory, type)
@@ -31,8 +36,12 @@ def resolve(
     recipe: str | Path | None = None,
     file: str | Path | Mapping[str, Any] | None = None,
     settings: Sequence[str] = (),
+    weights: str | None = None,
 ) -> Config:
     """Defaults, then the recipe, then a YAML file of differences (or what it holds), then ``key=value`` settings.
+
+    ``weights`` (a path as it is, whatever characters it has) comes last; ``lite`` brings its backbone where none is
+    given.
 
     ``recipe`` is a name of :func:`recipe_names` or the path of a YAML file; without it the file's line
     ``recipe:`` counts, and without that ``cacl``. Values are written as in YAML and typed by the field they
@@ -58,6 +67,10 @@ def resolve(
         if key.strip() == "recipe":
             raise ReseenError("--set recipe=... is too late: name it with --recipe")
         values |= _flatten({key.strip(): _parse_yaml(text, f"--set {setting}")}, "--set")
+    if weights is not None:
+        values["weights"] = weights
+    if values.get("weights") == "lite":
+        values.setdefault("model.backbone", LITE)
     return _build(values | {"recipe": name})
 
 
@@ -83,9 +96,17 @@ def differences(first: Config, second: Config) -> list[str]:
 
 
 def fingerprint(config: Config) -> str:
-    """SHA-256 in hexadecimal of every value but the recipe's name: equal where ``differences`` is empty."""
+    """SHA-256 in hexadecimal of every value but the recipe's name: equal where ``differences`` is empty.
+
+    A key that was added later counts where it is not its default, so that what was made before is found again.
+    """
     same = from_yaml(to_yaml(config))  # 0 given for 0.0 becomes 0.0
-    values = {key: value for key, value in _values(same).items() if key != "recipe"}
+    usual = _values(Config())
+    values = {
+        key: value
+        for key, value in _values(same).items()
+        if key != "recipe" and not (key in ADDED and value == usual[key])
+    }
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 

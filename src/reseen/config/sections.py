@@ -12,6 +12,8 @@ from typing import Literal
 
 from reseen.errors import ReseenError
 
+LITE = "tf_efficientnet_lite0"  # the backbone of `weights: lite`, which come from a package and need no hub
+
 
 def _check(condition: bool, key: str, value: object, must: str) -> None:
     """Conditions are written so that NaN fails them."""
@@ -233,6 +235,7 @@ class Config:
     method: str = "cacl"
     recipe: str = "cacl"
     seed: int = 1
+    weights: str = "imagenet"  # what the networks begin with: imagenet, lite, none, or a file
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
@@ -242,6 +245,11 @@ class Config:
 
     def __post_init__(self) -> None:
         _check(0 <= self.seed < 2**32, "seed", self.seed, "be a whole number in [0, 2^32)")
+        if self.weights == "lite" and self.model.backbone.partition(".")[0] != LITE:
+            raise ReseenError(
+                f"--weights lite is for model.backbone={LITE}, not {self.model.backbone}: leave model.backbone out, "
+                "or give other --weights"
+            )
         if self.method == "r-siamnet":
             self._check_search()
             return

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from reseen.config import Config
 from reseen.data import clean_transform, grey_transform
+from reseen.device import precision_here
 from reseen.errors import ReseenError
 from reseen.evaluation.reid import evaluate_features
 from reseen.metrics import ReidScores
@@ -62,10 +63,9 @@ def available(config: Config) -> tuple[torch.device, str]:
     """The device and precision of ``config``, or this machine's own: a model trained elsewhere is used here."""
     try:
         device = resolve_device(config.train.device)
-        return device, resolve_precision(device, config.train.precision)
     except ReseenError:
         device = resolve_device("auto")
-        return device, resolve_precision(device, "auto")
+    return device, precision_here(device, config.train.precision)
 
 
 def evaluate_encoder(

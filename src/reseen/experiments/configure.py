@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import difflib
 import json
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from reseen.config import Config, from_yaml, resolve
+from reseen.config import Config, from_yaml, read_tree, resolve
 from reseen.errors import ReseenError
+from reseen.training import LAST
 
 CROPS = ("cacl", "cscl", "spcl", "cluster-contrast")  # each is also the name of its recipe
 SCENES = ("r-siamnet",)
@@ -24,16 +28,25 @@ def known_method(method: str) -> None:
 
 
 def configuration(
-    method: str, folder: Path, resume: bool, recipe: str | None, config: Path | None, settings: list[str]
+    method: str,
+    folder: Path,
+    resume: bool,
+    recipe: str | None,
+    config: Path | None,
+    settings: list[str],
+    weights: str | None = None,
 ) -> Config:
-    """Recipe, file and settings; a resumed run without any of them takes its own ``config.yaml``."""
+    """Recipe, file, settings and weights; a resumed run without any of the first three takes its ``config.yaml``."""
     stored = folder / "config.yaml"
     plain = recipe is None and config is None and not settings
-    resolved = (
-        _stored(stored)
-        if resume and plain and stored.exists()
-        else resolve(recipe or method, config, settings)
-    )
+    if resume and stored.exists():
+        kept = _stored(stored)
+        begin = begins_with(folder, kept, read_tree(stored), weights)
+        resolved = (
+            replace(kept, weights=begin) if plain else resolve(recipe or method, config, settings, begin)
+        )
+    else:
+        resolved = resolve(recipe or method, config, settings, weights)
     expected = resolve(method)
     if (resolved.method, resolved.loss.symmetric) != (expected.method, expected.loss.symmetric):
         source = recipe or config or (stored if resume and plain else "--set")
@@ -41,13 +54,25 @@ def configuration(
     return resolved
 
 
-def stored_weights(folder: Path) -> str | None:
-    """What a run that stopped before its first checkpoint began with."""
-    try:
-        found = json.loads((folder / "environment.json").read_text()).get("weights")
-    except (OSError, ValueError, AttributeError):
-        return None
-    return found if isinstance(found, str) else None
+def begins_with(
+    folder: Path, stored: Config, section: Mapping[str, Any], given: str | None, *more: Path
+) -> str:
+    """What a continued run began with, or, where no epoch of it was finished, begins with: ``given`` if anything is.
+
+    Args:
+        section: what its file says; one from before the key ``weights`` has them in ``environment.json``, in ``folder``
+            or in one of ``more``.
+    """
+    if given is not None and not (folder / "checkpoint" / LAST).exists():
+        return given
+    for place in (folder, *more) if "weights" not in section else ():
+        try:
+            found = json.loads((place / "environment.json").read_text()).get("weights")
+        except (OSError, ValueError, AttributeError):
+            continue
+        if isinstance(found, str):
+            return found
+    return stored.weights
 
 
 def _stored(path: Path) -> Config:

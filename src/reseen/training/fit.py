@@ -18,6 +18,7 @@ from reseen.distributed import ALONE, Ranks
 from reseen.errors import ReseenError
 from reseen.files import write_file
 from reseen.models import load_weights, resolve_precision
+from reseen.models.weights import pretrained_name
 from reseen.records import persons_of
 from reseen.training.checkpoint import LAST, restore_run, save_encoder, save_run, trained_config
 from reseen.training.environment import environment
@@ -45,8 +46,8 @@ def new_run(
     """Networks, optimiser and an empty memory. Equal seeds give equal networks.
 
     Args:
-        weights: ``imagenet``, ``none``, or a file (see :func:`reseen.models.load_weights`); read by the first of
-            several processes only, so that one download is enough.
+        weights: what is loaded now (see :func:`reseen.models.load_weights`), by the first of several processes only,
+            so that one download is enough.
         measure: a precision of "auto" is the faster one for this network, and the run's configuration then names
             it; False: the one that the hardware has.
     """
@@ -89,7 +90,7 @@ def fit(
     *,
     folder: Path,
     root: Path,
-    weights: str | Path = "imagenet",
+    weights: str | Path | None = None,
     resume: bool = False,
     watch: Watch | None = None,
     step: Step | None = None,
@@ -103,6 +104,7 @@ def fit(
     Args:
         images: crops, or scenes with boxes; this function and all it calls never see an identity.
         folder: the run folder; ``root``: the data folder that relative names are taken from.
+        weights: what the networks begin with, in place of ``config.weights``.
         resume: continue ``folder``'s last checkpoint; without one, start over.
         watch: called after each epoch (by every process); what it returns is added to the epoch's record.
         step: progress of the running epoch; ``say``: one line for the user.
@@ -111,6 +113,8 @@ def fit(
     Raises:
         ReseenError: see :func:`train_epoch`, :func:`restore_run`; or ``folder`` already holds a run.
     """
+    if weights is not None:
+        config = replace(config, weights=str(weights))
     last = folder / "checkpoint" / LAST
     data = fingerprint(images, root)
     check_batch(config, ranks)
@@ -121,7 +125,7 @@ def fit(
         raise ReseenError(f"{folder} already holds a run: continue it with --resume, or choose another --run")
     continued = trained_config(last) if begun else None
     config = settled(config, int(persons_of(images).sum()), continued)
-    start = "none" if begun else weights
+    start = "none" if begun else config.weights
     run = new_run(config, method, weights=start, say=say, ranks=ranks, measure=not begun)
     config = run.config
     run.step = step or run.step
@@ -130,7 +134,7 @@ def fit(
         say(f"continuing {folder} after epoch {run.epoch} of {config.train.epochs}")
     deployed = deployed_name(run, method)
     if ranks.first:
-        _begin(run, method, folder, None if begun else str(weights))
+        _begin(run, method, folder, continued=begun)
     if run.epoch == 0:
         method.start(run, images)
     while run.epoch < config.train.epochs:
@@ -161,14 +165,20 @@ def fit(
 def _everywhere(config: Config) -> str:
     """The settings in which machines may not differ."""
     data, train = replace(config.data, workers=0), replace(config.train, device="auto")
-    return to_yaml(replace(config, data=data, train=train))
+    # The first process alone reads weights: where it has them is its own business.
+    return to_yaml(replace(config, weights="imagenet", data=data, train=train))
 
 
-def _begin(run: Run, method: Method, folder: Path, weights: str | None) -> None:
-    """The files that a run folder has before its first epoch. ``weights``: None where a run is continued."""
+def _begin(run: Run, method: Method, folder: Path, *, continued: bool) -> None:
+    """The files that a run folder has before its first epoch; what it was made with stays where it is ``continued``."""
     write_file(folder / "config.yaml", to_yaml(run.config))
-    if weights is not None:  # what the run began with; a resumed one reads no weights
-        made_with = {**environment(run.device, run.precision, run.ranks.ranks), "weights": weights}
+    if not continued:
+        weights = run.config.weights
+        made_with = {
+            **environment(run.device, run.precision, run.ranks.ranks),
+            "weights": Path(weights).name,
+            "pretrained": pretrained_name(weights, run.config.model.backbone),
+        }
         write_file(folder / "environment.json", json.dumps(made_with, indent=2) + "\n")
     _write_metrics(folder, run)
     if run.epoch == 0:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from reseen.config import Config
+from reseen.data.transforms import MEAN, STD
 from reseen.device import autocast, resolve_precision
 from reseen.models.weights import pixel_statistics
 
@@ -44,7 +45,10 @@ def settled(config: Config, persons: int, before: Config | None = None) -> Confi
             train = replace(train, precision=before.train.precision)
         return replace(config, data=data, cluster=cluster, train=train)
     if not data.mean:
-        mean, std = pixel_statistics(config.model.backbone)
+        random = (
+            config.weights == "none"
+        )  # nothing was trained on any pixels: ImageNet's, as for our own networks
+        mean, std = (MEAN, STD) if random else pixel_statistics(config.model.backbone)
         data = replace(data, mean=mean, std=std)
     if not cluster.k1:
         k1 = min(max(persons // IMAGES_PER_NEIGHBOUR, LEAST_NEIGHBOURS), MOST_NEIGHBOURS)

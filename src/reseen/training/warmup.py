@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from reseen.config import Config
+from reseen.config import Config, DataConfig
 from reseen.data import train_batches, uniform_batches
 from reseen.data.transforms import LUMA, MEAN, STD
 from reseen.errors import ReseenError
@@ -74,7 +74,7 @@ def warm_up(
             pin=device.type == "cuda",
         ):
             first, second = (
-                _some_grey(images, torch.rand(len(images), generator=choose) < grey_share)
+                _some_grey(images, torch.rand(len(images), generator=choose) < grey_share, views)
                 .to(device, non_blocking=True)
                 .to(memory_format=torch.channels_last)
                 for images in (batch.first, batch.second)
@@ -97,9 +97,9 @@ def warm_up(
     return encoder
 
 
-def _some_grey(images: Tensor, chosen: Tensor) -> Tensor:
+def _some_grey(images: Tensor, chosen: Tensor, config: DataConfig) -> Tensor:
     """Normalised images ``[N, 3, h, w]``; those that are ``chosen`` (bool ``[N]``) lose their colour."""
-    mean, std, luma = (torch.tensor(x).view(3, 1, 1) for x in (MEAN, STD, LUMA))
+    mean, std, luma = (torch.tensor(x).view(3, 1, 1) for x in (config.mean or MEAN, config.std or STD, LUMA))
     grey = ((images[chosen] * std + mean) * luma).sum(1, keepdim=True)
     images[chosen] = (grey - mean) / std
     return images

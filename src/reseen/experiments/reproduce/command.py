@@ -174,7 +174,7 @@ def plan_jobs(plan: Plan, data: Data, seed: int, *, drawn: bool) -> Iterator[tup
             part = part_of(data, row.share, seed)
             parts[row.share] = (part, Digests.of(part))
         part, digests = parts[row.share]
-        config = configuration_of(row, plan.table, data.name, plan.scale, seed, plan.settings)
+        config = configuration_of(row, plan.table, data.name, plan.scale, seed, plan.settings, plan.weights)
         streets = plan.streets if drawn else None
         start = weights_of(config, part, plan.weights, plan.scale, plan.out, streets)
         yield (name, seed), Job(name, row, seed, config, part, digests, start)
@@ -219,6 +219,8 @@ def refuse_settings(table: Table, settings: Sequence[str], scale: Scale) -> None
         raise ReseenError(
             "--set seed=...: every row is trained with seeds from 1; choose how many with --seeds"
         )
+    if "weights" in given:
+        raise ReseenError("--set weights=...: say it with --weights")
     if given & {"method", "recipe"}:
         raise ReseenError("--set method or recipe: each row has its own; choose rows with --row")
     rows = [row for row in table.rows.values() if row.recipe != TWO_STEP]

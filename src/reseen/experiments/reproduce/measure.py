@@ -25,8 +25,9 @@ from reseen.experiments.reproduce.results import (
     SOURCE,
     Digests,
     Result,
-    file_digest,
+    configs_of,
     row_fingerprint,
+    weights_digest,
     write_result,
 )
 from reseen.experiments.reproduce.tables import TWO_STEP, Row
@@ -63,12 +64,13 @@ class Job:
 
     @cached_property
     def fingerprint(self) -> str:
-        return self._fingerprint({"branch": self.row.branch, "paths": self.row.paths})
+        view = (
+            {"view": self.row.view} if self.row.view else {}
+        )  # came later: rows without it keep their names
+        return self._fingerprint({"branch": self.row.branch, "paths": self.row.paths, **view})
 
     def _fingerprint(self, scored: Mapping[str, object]) -> str:
-        return row_fingerprint(
-            self.config, self.digests, "+".join(map(file_digest, self.weights)), scored=scored
-        )
+        return row_fingerprint(self.config, self.digests, self.weights, scored=scored)
 
     def run_folder(self, out: Path) -> Path:
         """Named by what is trained and not by its recipe: recipes that come to the same are trained once."""
@@ -119,8 +121,16 @@ def measure(job: Job, out: Path) -> Result:
         "train_digest": job.digests.train,
         "test_digest": job.digests.test,
         "criterion": DEFAULT_CRITERION,
-        "weights": [file_digest(w) for w in job.weights],
-        "scored": {"branch": job.row.branch, "paths": job.row.paths, "share": job.row.share},
+        "weights": [
+            weights_digest(weights, config.model.backbone)
+            for weights, config in zip(job.weights, configs_of(job.config), strict=True)
+        ],
+        "scored": {
+            "branch": job.row.branch,
+            "view": job.row.view,
+            "paths": job.row.paths,
+            "share": job.row.share,
+        },
         "run": run.name,
         "config": config,
     }
@@ -152,7 +162,11 @@ def cameras_read(job: Job) -> str:
 def _train(job: Job, run: Path) -> None:
     if isinstance(job.config, TwoStepConfig):
         assert isinstance(job.data, SearchData)
-        two_step_run(job.config, job.data, run, resume=True, weights=(job.weights[0], job.weights[-1]))
+        detector, reid = (
+            replace(config, weights=weights)
+            for config, weights in zip((job.config.detector, job.config.reid), job.weights, strict=True)
+        )
+        two_step_run(TwoStepConfig(detector, reid), job.data, run, resume=True)
     elif isinstance(job.data, SearchData):
         train_search_run(job.config, job.data, run, resume=True, weights=job.weights[0])
     else:
@@ -200,7 +214,8 @@ def _score_checkpoint(job: Job, run: Path, way: str) -> tuple[dict[str, Any], ND
             )
             return record, kept[0]
         encoder, checkpoint = load_encoder(source, branch=job.row.branch)
-        grey = sees_grey(checkpoint.config, job.row.branch or checkpoint.state["deployed"])
+        branch = job.row.branch or checkpoint.state["deployed"]
+        grey = job.row.view == "grey" if job.row.view else sees_grey(checkpoint.config, branch)
         scores = evaluate_encoder(encoder, job.data, checkpoint.config, grey=grey, step=progress.step)
     return as_record(scores), scores.average_precision
 

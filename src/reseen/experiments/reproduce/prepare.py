@@ -106,16 +106,17 @@ def weights_of(
 ) -> tuple[str, ...]:
     """What a row begins with, a name or file for each of its steps.
 
-    ``given``, or ImageNet's weights. At the small scale the networks for scenes begin from nothing (there are no
+    ``given``, or what the recipe names. At the small scale the networks for scenes begin from nothing (there are no
     weights for so small a backbone), and crops of the drawn street, where ``streets`` are drawn, from a warm-up.
     """
     if isinstance(config, TwoStepConfig):
-        return ("none" if scale == "small" else given or "imagenet", given or "imagenet")
+        detector = "none" if scale == "small" else given or config.detector.weights
+        return (detector, given or config.reid.weights)
     if isinstance(data, SearchData):
-        return ("none" if scale == "small" else given or "imagenet",)
+        return ("none" if scale == "small" else given or config.weights,)
     if given is None and scale == "small" and streets is not None:
         return (str(street_weights(config, data, out, streets)),)
-    return (given or "imagenet",)
+    return (given or config.weights,)
 
 
 # Of DataConfig, what a warm-up does not read: it sees single images in any order, and T alone.
@@ -134,7 +135,11 @@ def street_weights(config: Config, data: ReidData, out: Path, streets: Streets) 
         "model": asdict(config.model),
         "weight_decay": config.train.weight_decay,
         "images": fingerprint(data.train, data.root),
-        "data": asdict(replace(config.data, **NOT_WARMED)),
+        "data": {
+            key: value
+            for key, value in asdict(replace(config.data, **NOT_WARMED)).items()
+            if value != ()  # pixels as usual: a key that came later
+        },
         "epochs": streets.warm_up_epochs,
     }
     name = hashlib.sha256(repr(sorted(same.items())).encode()).hexdigest()[:SHORT]

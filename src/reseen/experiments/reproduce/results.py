@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -20,10 +20,13 @@ from reseen.config import Config
 from reseen.config import fingerprint as config_fingerprint
 from reseen.data import fingerprint as images_fingerprint
 from reseen.data import open_galleries
+from reseen.data.transforms import MEAN, STD
 from reseen.errors import ReseenError
 from reseen.experiments.run_files import write_array
 from reseen.experiments.two_step.config import TwoStepConfig
 from reseen.files import write_file
+from reseen.models.encoders import timm_name
+from reseen.models.weights import WORDS, pixel_statistics
 from reseen.records import ReidData, SearchData
 
 SHORT = 10  # characters of a fingerprint that names carry
@@ -89,34 +92,58 @@ def _scenes_digest(data: SearchData) -> str:
 
 
 def row_fingerprint(
-    config: Config | TwoStepConfig, data: Digests, weights: str, *, scored: Mapping[str, object]
+    config: Config | TwoStepConfig, data: Digests, weights: Sequence[str], *, scored: Mapping[str, object]
 ) -> str:
     """SHA-256 of all that decides a row's scores: settings, data and weights by content, how it is scored.
 
-    ``scored``: branch and paths. Where it is computed (device, loader processes) does not count. The source is not
+    ``weights``: of each step. ``scored``: branch and paths. Where it is computed (device, loader processes) does not
+    count. The source is not
     part of it but stands in the result, and a table says when its rows were made by different ones.
     """
-    configs = (config.detector, config.reid) if isinstance(config, TwoStepConfig) else (config,)
-    plain = [
-        config_fingerprint(
-            replace(c, data=replace(c.data, workers=-1), train=replace(c.train, device="auto"))
-        )
-        for c in configs
-    ]
-    told = {"settings": plain, "data": [data.train, data.test], "weights": weights, "scored": dict(scored)}
+    plain, digests = [], []
+    for c, begin in zip(configs_of(config), weights, strict=True):
+        pixels = replace(c.data, workers=-1)
+        trained_on = pixel_statistics(c.model.backbone)
+        if (
+            not pixels.mean and begin != "none" and trained_on != (MEAN, STD)
+        ):  # before, everybody had ImageNet's
+            pixels = replace(pixels, mean=trained_on[0], std=trained_on[1])
+        same = replace(c, weights="imagenet", data=pixels, train=replace(c.train, device="auto"))
+        plain.append(config_fingerprint(same))
+        digests.append(weights_digest(begin, c.model.backbone))
+    told = {
+        "settings": plain,
+        "data": [data.train, data.test],
+        "weights": "+".join(digests),
+        "scored": dict(scored),
+    }
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+
+
+def configs_of(config: Config | TwoStepConfig) -> tuple[Config, ...]:
+    """The configuration of each step."""
+    return (config.detector, config.reid) if isinstance(config, TwoStepConfig) else (config,)
+
+
+def weights_digest(weights: str | Path, backbone: str) -> str:
+    """:func:`file_digest`; ``imagenet`` with its tag where that is the papers' and not timm's own choice, which a row
+    without the tag began with."""
+    name = timm_name(backbone)
+    return f"imagenet ({name})" if str(weights) == "imagenet" and name != backbone else file_digest(weights)
 
 
 @cache
 def file_digest(path: str | Path) -> str:
-    """SHA-256 of a file of weights, read once; ``imagenet`` and ``none`` stand for themselves."""
-    if str(path) in ("imagenet", "none"):
+    """SHA-256 of a file of weights, read once; what is no file stands for itself."""
+    if str(path) in WORDS:
         return str(path)
     try:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise ReseenError(f"--weights {path}: {error.strerror}; give a file, or imagenet, or none") from error
+        raise ReseenError(
+            f"--weights {path}: {error.strerror}; give a file, or imagenet, lite or none"
+        ) from error
 
 
 def _source_digest() -> str:

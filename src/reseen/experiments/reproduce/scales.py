@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from reseen.config import Config, resolve
+from reseen.config import LITE, Config, resolve
 from reseen.experiments.reproduce.tables import MSMT17, TWO_STEP, Row, Table
 from reseen.experiments.two_step.config import TwoStepConfig, two_step_configuration
 
@@ -66,13 +66,30 @@ def settings_of(row: Row, table: Table, data: str, scale: Scale) -> tuple[str, .
 
 
 def configuration_of(
-    row: Row, table: Table, data: str, scale: Scale, seed: int, extra: tuple[str, ...] = ()
+    row: Row,
+    table: Table,
+    data: str,
+    scale: Scale,
+    seed: int,
+    extra: tuple[str, ...] = (),
+    weights: str | None = None,
 ) -> Config | TwoStepConfig:
-    """The resolved configuration of one row and seed; ``extra`` settings come last."""
-    words = [*settings_of(row, table, data, scale), *extra, f"seed={seed}"]
+    """The resolved configuration of one row and seed; ``weights`` that bring their backbone, then ``extra`` settings
+    come last."""
+    lite = _lite(row, table, scale) if weights == "lite" else ()
+    words = [*settings_of(row, table, data, scale), *lite, *extra, f"seed={seed}"]
     if row.recipe == TWO_STEP:
         return two_step_configuration(Path(), False, None, None, words)
     return resolve(row.recipe, None, words)
+
+
+def _lite(row: Row, table: Table, scale: Scale) -> tuple[str, ...]:
+    """Lite0 in place of a scale's backbone, wherever a network begins with weights at that scale."""
+    own = (f"model.backbone={LITE}", "weights=lite")
+    if row.recipe == TWO_STEP:
+        steps = ("reid",) if scale == "small" else ("detector", "reid")
+        return tuple(f"{step}.{word}" for step in steps for word in own)
+    return () if scale == "small" and table.kind == "scenes" else own
 
 
 def _scenes(drawn: bool) -> tuple[str, ...]:

@@ -29,6 +29,7 @@ class Row:
     recipe: str
     settings: tuple[str, ...] = ()
     branch: Literal["first", "second"] | None = None
+    view: Literal["colour", "grey"] | None = None  # what a branch is shown; None: as it was trained
     paths: Literal["search", "both"] | None = None
     share: float = 1.0
     paper: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
@@ -189,10 +190,24 @@ TABLES: dict[str, Table] = {
         {
             "cacl": Row("F (colour)", "cacl", paper=_market(80.9, 92.7, 97.4, 98.5)),
             "cacl-second-branch": Row(
-                "F' (grey)", "cacl", branch="second", paper=_market(43.8, 71.5, 83.9, 87.1)
+                "F' (grey), shown grey", "cacl", branch="second", paper=_market(43.8, 71.5, 83.9, 87.1)
+            ),
+            "cacl-second-branch-colour": Row(
+                "F' (grey), shown colour",
+                "cacl",
+                branch="second",
+                view="colour",
+                paper=_market(43.8, 71.5, 83.9, 87.1),  # which of the two is the paper's, it does not say
             ),
         },
-        (Claim("the first branch is better than the second", "cacl", "cacl-second-branch"),),
+        (
+            Claim("the first branch is better than the second", "cacl", "cacl-second-branch"),
+            Claim(
+                "the first branch is better than the second on colour images",
+                "cacl",
+                "cacl-second-branch-colour",
+            ),
+        ),
         ablates=True,
     ),
     "cacl-table6": Table(

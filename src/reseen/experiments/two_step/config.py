@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import yaml
 
 from reseen.config import Config, from_yaml, read_tree, resolve
 from reseen.errors import ReseenError
-from reseen.experiments.configure import CROPS, SCENES, TWO_STEP
+from reseen.experiments.configure import CROPS, SCENES, TWO_STEP, begins_with
 
 STEPS = ("detector", "reid")  # also the names of their folders in the run folder
 DETECTION_ALONE = ("search.self_instance=false", "search.inter_instance=false", "search.cluster=false")
@@ -35,20 +35,29 @@ class TwoStepConfig:
 
 
 def two_step_configuration(
-    folder: Path, resume: bool, recipe: str | None, config: Path | None, settings: list[str]
+    folder: Path,
+    resume: bool,
+    recipe: str | None,
+    config: Path | None,
+    settings: list[str],
+    weights: str | None = None,
 ) -> TwoStepConfig:
     """``recipe`` of the second step (default: spcl), a file with sections ``detector`` and ``reid``, and settings.
 
     ``detector.KEY=VALUE`` and ``reid.KEY=VALUE`` are for one step, ``KEY=VALUE`` for both. A resumed run without any of
-    them takes its own.
+    them takes its own. Both steps begin with the same ``weights``, unless file or settings say otherwise.
 
     Raises:
         ReseenError: a key, value or recipe that cannot be used (says which step), or ``folder`` holds another run.
     """
+    begin = dict.fromkeys(STEPS, weights)
     if resume and (folder / "config.yaml").exists():
-        stored = read_two_step(folder)  # another run is not to be written over
+        stored, sections = read_two_step(folder), read_tree(folder / "config.yaml")
+        for step in STEPS:
+            begin[step] = begins_with(folder / step, getattr(stored, step), sections[step], weights, folder)
         if recipe is None and config is None and not settings:
-            return stored
+            steps = {step: replace(getattr(stored, step), weights=begin[step]) for step in STEPS}
+            return TwoStepConfig(**steps)
     tree = read_tree(config) if config is not None else {}
     if not isinstance(tree, Mapping):
         raise ReseenError(
@@ -69,7 +78,7 @@ def two_step_configuration(
                 words.append(setting)
         name = default if step == "reid" and recipe else str(own.get("recipe", default))
         try:
-            resolved[step] = resolve(name, _merged(shared, own), words)
+            resolved[step] = resolve(name, _merged(shared, own), words, begin[step])
         except ReseenError as error:
             raise ReseenError(f"{step}: {error}") from error
     return TwoStepConfig(**resolved)

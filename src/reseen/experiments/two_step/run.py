@@ -16,7 +16,7 @@ from reseen.distributed import ALONE, Ranks, join
 from reseen.errors import ReseenError
 from reseen.evaluation import Keep
 from reseen.evaluation.search import search_record
-from reseen.experiments.configure import TWO_STEP, stored_weights
+from reseen.experiments.configure import TWO_STEP
 from reseen.experiments.progress import Progress
 from reseen.experiments.run_files import keep_per_query
 from reseen.experiments.run_report import report
@@ -38,6 +38,7 @@ from reseen.records import SearchData
 from reseen.training import LAST, load_searcher, read_checkpoint, trained_config
 from reseen.training.checkpoint import MAY_CHANGE
 from reseen.training.parallel import check_batch
+from reseen.training.settle import settled
 
 METRICS, ENVIRONMENT = "metrics.jsonl", "environment.json"
 
@@ -60,7 +61,7 @@ def train_two_step(
     """
     with join() as ranks:
         folder = run or Path("runs") / f"{TWO_STEP}-{scenes.name.lower()}"
-        both = two_step_configuration(folder, resume, recipe, config, settings)
+        both = two_step_configuration(folder, resume, recipe, config, settings, weights)
         taken = ranks.broadcast(lambda: not resume and (folder / "config.yaml").exists())
         if taken:
             raise ReseenError(
@@ -69,8 +70,7 @@ def train_two_step(
         with Progress(quiet=not ranks.first) as progress:
             bad = both.detector.data.max_bad_share
             scenes = usable_scenes(scenes, max_bad_share=bad, progress=progress)
-        start = weights or (stored_weights(folder) if resume else None) or "imagenet"
-        two_step_run(both, scenes, folder, resume=resume, weights=(start, start), ranks=ranks)
+        two_step_run(both, scenes, folder, resume=resume, ranks=ranks)
         if ranks.first:
             report(folder / "detector", scenes=scenes)
             report(folder / "reid", images=open_data(folder / "crops" / MANIFEST))
@@ -84,14 +84,12 @@ def two_step_run(
     folder: Path,
     *,
     resume: bool,
-    weights: tuple[str, str],
     ranks: Ranks = ALONE,
 ) -> None:
     """Both steps on scenes that are already usable, and their scores, in each of the processes ``ranks``.
 
     Args:
         resume: go on with what ``folder`` holds; a finished run stays as it is.
-        weights: what the detector and the second network begin with.
 
     Raises:
         ReseenError: the detector finds nobody, ``folder`` was made with other settings or data, or see
@@ -101,19 +99,15 @@ def two_step_run(
     if resume and ranks.broadcast(lambda: _finished(folder, both, scenes)):
         return
     if ranks.first:
-        if not (folder / METRICS).exists():  # killed before the detector's own is there, it begins alike
-            write_file(folder / ENVIRONMENT, json.dumps({"weights": weights[0]}) + "\n")
         write_file(folder / "config.yaml", two_step_yaml(both))
         print(f"step 1 of 3, detector -> {folder / 'detector'}")
-    train_search_run(
-        both.detector, scenes, folder / "detector", resume=resume, weights=weights[0], ranks=ranks
-    )
+    train_search_run(both.detector, scenes, folder / "detector", resume=resume, ranks=ranks)
     _cut(folder, scenes, ranks)
     crops = open_data(folder / "crops" / MANIFEST)
     if ranks.first:
         print(f"step 3 of 3, re-identification by {both.reid.recipe} -> {folder / 'reid'}")
     try:
-        train_run(both.reid, crops, folder / "reid", resume=resume, weights=weights[1], ranks=ranks)
+        train_run(both.reid, crops, folder / "reid", resume=resume, ranks=ranks)
     except ReseenError as error:
         raise ReseenError(f"reid: {error}") from error
     if ranks.first:
@@ -165,7 +159,10 @@ def _finished(folder: Path, both: TwoStepConfig, scenes: SearchData) -> bool:
     """
     files = {step: folder / step / "checkpoint" / LAST for step in STEPS}
     for step, last in files.items():
-        made = differences(trained_config(last), getattr(both, step)) if last.exists() else []
+        if not last.exists():
+            continue
+        trained, asked = trained_config(last), getattr(both, step)
+        made = differences(trained, settled(asked, 0, trained))
         changed = [f"{step}.{key}" for key in made if key not in MAY_CHANGE]
         if changed:
             raise ReseenError(
