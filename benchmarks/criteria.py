@@ -28,11 +28,11 @@ from torch import Tensor
 
 from reseen.device import full_precision
 from reseen.errors import ReseenError
-from reseen.experiments.run_files import at, read_lines, read_metrics
 from reseen.memory import cluster_means
 from reseen.metrics import cross_camera_share
 from reseen.metrics.arrays import to_labels
 from reseen.records import PseudoLabels
+from reseen.training.run_folder import at, read_lines, read_metrics
 
 FEWEST_PAIRS = 4  # of a run: a rank correlation of three is 1 by chance in one of six
 BEFORE_CRITERIA = "centroid_margin"  # what runs recorded, as label_free, when there was no other

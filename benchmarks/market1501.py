@@ -18,9 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
+from reseen.commands.evaluate import evaluate
+from reseen.commands.train import train
 from reseen.data import open_data
-from reseen.experiments.evaluate import evaluate
-from reseen.experiments.train import train
 from reseen.records import LabelledCrops, ReidData
 
 ROWS = {

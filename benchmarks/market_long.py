@@ -17,7 +17,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from reseen.experiments.train import train
+from reseen.commands.train import train
 
 STAGES = (2000, 4000, 8000)
 FRESH = ("cluster.features=fresh", "cluster.outliers=negatives")

@@ -174,7 +174,7 @@ def test_a_broken_settings_file_is_named(content, said, images, tmp_path):
 
 
 def test_interruption_and_the_system_s_own_errors(monkeypatch):
-    import reseen.experiments.doctor as doctor
+    import reseen.commands.doctor as doctor
 
     def fail(error: BaseException):
         def command(**given: object) -> None:

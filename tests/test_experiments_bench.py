@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from reseen.commands import bench as module
+from reseen.commands.bench import bench
 from reseen.errors import ReseenError
-from reseen.experiments import bench as module
-from reseen.experiments.bench import bench
 from test_cli import call, refused
 from worlds import TINY
 

@@ -18,12 +18,12 @@ import pytest
 from PIL import Image
 
 from reseen.cli import main
+from reseen.commands.demo_search import ALONE, demo_search
 from reseen.config import differences
 from reseen.data import read_image
 from reseen.errors import ReseenError
 from reseen.evaluation.search import find_persons
 from reseen.evaluation.search_baselines import baseline_record, given_record, true_boxes, true_crops
-from reseen.experiments.demo_search import ALONE, demo_search
 from reseen.records import Probe, SearchData
 from reseen.street import draw_scenes
 from reseen.training import LAST, START, load_searcher, trained_config
@@ -189,7 +189,7 @@ def test_the_second_training_ends_with_the_first(tmp_path):
     call = f"demo_search(run=Path({str(tmp_path / 'run')!r}), seed=1, street={STREET!r}, settings={words!r})"
     script = tmp_path / "demo.py"
     script.write_text(
-        "from pathlib import Path\nfrom reseen.experiments.demo_search import demo_search\n"
+        "from pathlib import Path\nfrom reseen.commands.demo_search import demo_search\n"
         f"if __name__ == '__main__':\n    {call}\n"
     )
     demo = subprocess.Popen([sys.executable, script], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -217,7 +217,7 @@ def _wait(done, seconds: float = 180.0) -> None:
 def test_the_command_line_has_both_demos(words, called, folder, monkeypatch):
     asked = []
     for name in ("demo", "demo_search"):
-        module = importlib.import_module(f"reseen.experiments.{name}")
+        module = importlib.import_module(f"reseen.commands.{name}")
         monkeypatch.setattr(module, name, lambda name=name, **given: asked.append((name, given)))
     assert main(["demo", *words, "--seed", "4"]) == 0
     assert main(["demo", *words, "--run", "mine", "--resume"]) == 0
@@ -228,9 +228,7 @@ def test_the_command_line_has_both_demos(words, called, folder, monkeypatch):
 
 
 def test_a_demo_goes_on_where_it_stopped_and_not_before(finished, tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        "reseen.experiments.demo_search.report", lambda run, scenes: None
-    )  # seconds of pictures
+    monkeypatch.setattr("reseen.commands.demo_search.report", lambda run, scenes: None)  # seconds of pictures
     half = shutil.copytree(finished[0], tmp_path / "half")
     shutil.rmtree(half / ALONE)
     before = (half / "checkpoint" / LAST).stat().st_mtime_ns

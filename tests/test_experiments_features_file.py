@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from reseen import cli
+from reseen.commands.features_file import evaluate_file
 from reseen.errors import ReseenError
 from reseen.evaluation import evaluate_features
-from reseen.experiments.features_file import evaluate_file
 from reseen.street import draw_crops
 
 

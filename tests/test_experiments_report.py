@@ -15,9 +15,9 @@ from PIL.PngImagePlugin import PngInfo
 from rich.console import Console
 
 from reseen.errors import ReseenError
-from reseen.experiments.pages import report
-from reseen.experiments.pages.canvas import save_figure
-from reseen.experiments.pages.report import (
+from reseen.reports import report
+from reseen.reports.canvas import save_figure
+from reseen.reports.run import (
     Section,
     Table,
     read_metrics,

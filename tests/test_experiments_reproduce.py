@@ -17,10 +17,11 @@ from reseen import cli
 from reseen.config import differences, recipe_names, resolve
 from reseen.config.resolve import RECIPES
 from reseen.errors import ReseenError
-from reseen.experiments.reproduce import reproduce
-from reseen.experiments.reproduce.compare import Finding, findings, papers_data, spread
-from reseen.experiments.reproduce.prepare import Streets, parse_source
-from reseen.experiments.reproduce.results import (
+from reseen.metrics import DEFAULT_CRITERION
+from reseen.reproduce import reproduce
+from reseen.reproduce.compare import Finding, findings, papers_data, spread
+from reseen.reproduce.prepare import Streets, parse_source
+from reseen.reproduce.results import (
     Digests,
     Result,
     claimed,
@@ -28,10 +29,9 @@ from reseen.experiments.reproduce.results import (
     row_fingerprint,
     write_result,
 )
-from reseen.experiments.reproduce.scales import configuration_of
-from reseen.experiments.reproduce.tables import CUHK, MARKET, MSMT17, PRW, TABLES, TWO_STEP, Claim
-from reseen.experiments.reproduce.write import Block, as_csv, main_cells, markdown, sources_differ
-from reseen.metrics import DEFAULT_CRITERION
+from reseen.reproduce.scales import configuration_of
+from reseen.reproduce.tables import CUHK, MARKET, MSMT17, PRW, TABLES, TWO_STEP, Claim
+from reseen.reproduce.write import Block, as_csv, main_cells, markdown, sources_differ
 from worlds import TINY, tiny
 
 TINY_STREETS = Streets(
@@ -393,7 +393,7 @@ def test_a_killed_row_goes_on_and_ends_as_if_nothing_had_happened(table5, tmp_pa
 
 
 def test_a_row_that_fails_does_not_take_the_others_with_it(tmp_path, monkeypatch, capsys):
-    from reseen.experiments.reproduce import command
+    from reseen.reproduce import command
 
     real = command.measure
 
@@ -417,7 +417,7 @@ def test_a_row_that_fails_does_not_take_the_others_with_it(tmp_path, monkeypatch
 def test_a_claim_is_free_again_when_its_holder_is_killed(tmp_path):
     code = (
         "import sys, time\nfrom pathlib import Path\n"
-        "from reseen.experiments.reproduce.results import claimed\n"
+        "from reseen.reproduce.results import claimed\n"
         f"with claimed(Path({str(tmp_path / 'row.lock')!r}), wait=False) as mine:\n"
         "    print(mine, flush=True)\n    time.sleep(60)\n"
     )
@@ -476,7 +476,7 @@ def test_an_existing_path_is_a_path_even_with_an_equals_sign(tmp_path, monkeypat
 
 
 def test_figure_6_shows_the_first_seed_under_both_models(tmp_path, monkeypatch):
-    from reseen.experiments.reproduce import command
+    from reseen.reproduce import command
 
     asked = []
     real = command.pictures
@@ -493,7 +493,7 @@ def test_figure_6_shows_the_first_seed_under_both_models(tmp_path, monkeypatch):
 
 
 def test_mean_ap_against_epochs_has_a_line_for_each_scale_of_the_data(tmp_path):
-    from reseen.experiments.reproduce.pictures import epochs_figure, test_curve
+    from reseen.reproduce.pictures import epochs_figure, test_curve
 
     lines = [{"epoch": 1, "test": {"mean_ap": 0.1}}, {"epoch": 2}, {"epoch": 3, "test": {"mean_ap": 0.3}}]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -504,7 +504,7 @@ def test_mean_ap_against_epochs_has_a_line_for_each_scale_of_the_data(tmp_path):
 
 
 def test_runtime_times_each_detector_and_keeps_the_papers_apart(monkeypatch):
-    from reseen.experiments.reproduce import runtime
+    from reseen.reproduce import runtime
 
     monkeypatch.setattr(runtime, "HEIGHT", 64)
     monkeypatch.setattr(runtime, "WIDTH", 96)

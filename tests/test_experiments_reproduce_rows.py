@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from reseen.errors import ReseenError
-from reseen.experiments.reproduce import command
-from reseen.experiments.reproduce.measure import Job, cameras_read
-from reseen.experiments.reproduce.results import Digests
-from reseen.experiments.reproduce.scales import configuration_of
-from reseen.experiments.reproduce.tables import CUHK, MARKET, TABLES, Row
-from reseen.experiments.reproduce.write import Block, choice_cells, precisions_differ
 from reseen.records import Crop, ReidData
+from reseen.reproduce import command
+from reseen.reproduce.measure import Job, cameras_read
+from reseen.reproduce.results import Digests
+from reseen.reproduce.scales import configuration_of
+from reseen.reproduce.tables import CUHK, MARKET, TABLES, Row
+from reseen.reproduce.write import Block, choice_cells, precisions_differ
 from test_experiments_reproduce import SETTINGS, result, tiny_table
 
 CAMERAS = {"both": (1, 2), "one": (1, 1), "unknown": (-1, -1)}

@@ -16,25 +16,25 @@ from matplotlib.colors import to_hex
 from PIL import Image
 
 import reseen
+from reseen.commands import run_report, search_report
 from reseen.data import open_data, open_search_data, read_image
 from reseen.errors import ReseenError
 from reseen.evaluation.search import evaluate_searcher, find_persons
 from reseen.evaluation.search_lists import ranked_hits
-from reseen.experiments import run_report, search_report
-from reseen.experiments.pages.canvas import BLUE, GREEN, VERMILLION
-from reseen.experiments.pages.search_figures import Place, search_results
-from reseen.experiments.two_step import run as two_step
-from reseen.experiments.two_step.config import (
+from reseen.metrics import SceneDetections, SearchQuery, person_search_scores
+from reseen.metrics.search import box_iou
+from reseen.records import UNLABELLED, SearchData
+from reseen.reports.canvas import BLUE, GREEN, VERMILLION
+from reseen.reports.search_figures import Place, search_results
+from reseen.street import draw_scenes
+from reseen.tasks.two_step import run as two_step
+from reseen.tasks.two_step.config import (
     is_two_step,
     read_two_step,
     two_step_configuration,
     two_step_yaml,
 )
-from reseen.experiments.two_step.search import cut_out, two_step_finder
-from reseen.metrics import SceneDetections, SearchQuery, person_search_scores
-from reseen.metrics.search import box_iou
-from reseen.records import UNLABELLED, SearchData
-from reseen.street import draw_scenes
+from reseen.tasks.two_step.search import cut_out, two_step_finder
 from reseen.training import load_encoder, load_searcher, trained_config
 from scene_worlds import cuhk_sysu
 from test_cli import call, refused

@@ -14,9 +14,9 @@ from PIL import Image
 from scipy.io import savemat
 
 import scene_worlds
+from reseen.commands import search
 from reseen.data import open_galleries, open_search_data, scan_scenes
-from reseen.experiments import search
-from reseen.experiments.usable import usable_scenes
+from reseen.tasks.usable import usable_scenes
 from scene_worlds import cells, coco, cuhk_sysu, picture, prw
 from test_cli import call, refused
 from worlds import TINY_SEARCH

@@ -16,8 +16,8 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 
 from reseen.errors import ReseenError
-from reseen.experiments.pages.canvas import GREEN, INK, VERMILLION
-from reseen.experiments.pages.tsne import looked_at, same_person_share, tsne
+from reseen.reports.canvas import GREEN, INK, VERMILLION
+from reseen.reports.tsne import looked_at, same_person_share, tsne
 
 
 @pytest.fixture(scope="module")

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 import torch
 
-from reseen.experiments.two_step import run as two_step
-from reseen.experiments.two_step.crops import MANIFEST, complete
 from reseen.distributed import Ranks
 from reseen.street import draw_scenes
+from reseen.tasks.two_step import run as two_step
+from reseen.tasks.two_step.crops import MANIFEST, complete
 from reseen.training import LAST, read_checkpoint
 from test_cli import call, refused
 from test_training_ranks import ENVIRONMENT, together

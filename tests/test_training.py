@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 import torch
 
+from reseen.commands.train import train_run
 from reseen.errors import ReseenError
-from reseen.experiments.train import train_run
 from reseen.methods import get_method
 from reseen.metrics import DEFAULT_CRITERION, cross_camera_share, label_free_criteria
 from reseen.records import Crop, LabelledCrops, PseudoLabels, ReidData, Scene

@@ -20,9 +20,9 @@ import torch
 from reseen.config import Config, SearchConfig
 from reseen.distributed import ALONE, Ranks
 from reseen.errors import ReseenError
-from reseen.experiments.search import train_search_run
 from reseen.methods.r_siamnet import METHOD
 from reseen.records import Scene, SearchData
+from reseen.tasks.scenes import train_search_run
 from reseen.training import LAST, Run, load_searcher, new_run, read_checkpoint
 from search_runs import DETECTION, begun, blocks, curve, first_batch, quiet_fit, same, terms_of, weights
 from worlds import TINY_SEARCH, tiny, tiny_search

@@ -244,7 +244,7 @@ def save_growth(records: list[Record], path: Path, *, rank: str) -> None:
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator
 
-    from reseen.experiments.pages.canvas import STYLE, WIDTH, save_figure
+    from reseen.reports.canvas import STYLE, WIDTH, save_figure
 
     panels = (
         ("CPU seconds, features to labels", work, 10, lambda value, _: f"{value:g} s"),
@@ -273,7 +273,7 @@ def save_growth(records: list[Record], path: Path, *, rank: str) -> None:
 
 def draw_curves(axes: Any, found: dict[str, list[tuple[int, float]]]) -> list[int]:
     """A line and its name for each side; returns all sizes."""
-    from reseen.experiments.pages.canvas import BLUE, ORANGE, VERMILLION
+    from reseen.reports.canvas import BLUE, ORANGE, VERMILLION
 
     looks = {"": (BLUE, "o", "-"), "spcl": (VERMILLION, "s", "--"), "cluster-contrast": (ORANGE, "^", ":")}
     for side, points in found.items():

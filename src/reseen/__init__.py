@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from reseen.experiments.searcher import PersonSearcher as PersonSearcher
+    from reseen.inference import PersonSearcher as PersonSearcher
 
 __version__ = "0.1.0"
 
@@ -20,7 +20,7 @@ ROOMS = (
     "records",
     "training",
 )
-CLASSES = {"PersonSearcher": "experiments.searcher"}  # and the module it is in
+CLASSES = {"PersonSearcher": "inference"}  # and the module it is in
 
 
 def __getattr__(name: str) -> Any:

@@ -85,11 +85,11 @@ def _settings(parser: Parser, text: str) -> None:
 def _demo(commands: Any) -> None:
     def run(*, search: bool, run: Path | None, **given: Any) -> None:
         if search:
-            from reseen.experiments.demo_search import demo_search
+            from reseen.commands.demo_search import demo_search
 
             demo_search(run=run or Path("runs/demo-search"), **given)
         else:
-            from reseen.experiments.demo import demo
+            from reseen.commands.demo import demo
 
             demo(run=run or Path("runs/demo"), **given)
 
@@ -110,7 +110,7 @@ def _demo(commands: Any) -> None:
 
 def _train(commands: Any) -> None:
     def run(**given: Any) -> None:
-        from reseen.experiments.train import train
+        from reseen.commands.train import train
 
         train(**given)
 
@@ -145,11 +145,11 @@ def _evaluate(commands: Any) -> None:
         if (run is None) == (features is None):
             raise ReseenError("reseen evaluate scores a RUN, or --features FILE: give one of them")
         if run is not None:
-            from reseen.experiments.evaluate import evaluate
+            from reseen.commands.evaluate import evaluate
 
             evaluate(run, **given)
         elif features is not None:
-            from reseen.experiments.features_file import evaluate_file
+            from reseen.commands.features_file import evaluate_file
 
             used = {key: given.pop(key) for key in ("data", "camera_pattern", "rerank")}
             wrong = [key for key, value in given.items() if value and (key, value) != ("epoch", "last")]
@@ -196,7 +196,7 @@ def _evaluate(commands: Any) -> None:
 
 def _cluster(commands: Any) -> None:
     def run(**given: Any) -> None:
-        from reseen.experiments.cluster import cluster
+        from reseen.commands.cluster import cluster
 
         cluster(**given)
 
@@ -215,7 +215,7 @@ def _cluster(commands: Any) -> None:
 
 def _reproduce(commands: Any) -> None:
     def run(*, name: str | None, show: bool, **given: Any) -> None:
-        from reseen.experiments.reproduce import list_tables, reproduce
+        from reseen.reproduce import list_tables, reproduce
 
         if show or name is None:
             list_tables()
@@ -266,7 +266,7 @@ def _reproduce(commands: Any) -> None:
 
 def _report(commands: Any) -> None:
     def run(**given: Any) -> None:
-        from reseen.experiments.run_report import report
+        from reseen.commands.report import report
 
         report(**given)
 
@@ -281,7 +281,7 @@ def _report(commands: Any) -> None:
 
 def _bench(commands: Any) -> None:
     def run(**given: Any) -> None:
-        from reseen.experiments.bench import bench
+        from reseen.commands.bench import bench
 
         bench(**given)
 
@@ -301,7 +301,7 @@ def _bench(commands: Any) -> None:
 
 def _compose(commands: Any) -> None:
     def run(**given: Any) -> None:
-        from reseen.experiments.compose import compose_scenes
+        from reseen.commands.compose import compose_scenes
 
         compose_scenes(**given)
 
@@ -326,7 +326,7 @@ def _compose(commands: Any) -> None:
 
 def _doctor(commands: Any) -> None:
     def run(**given: Any) -> None:
-        from reseen.experiments.doctor import doctor
+        from reseen.commands.doctor import doctor
 
         doctor(**given)
 

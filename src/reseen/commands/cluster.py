@@ -1,0 +1,83 @@
+"""``reseen cluster``: images to groups of the same person, no labels needed."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import replace
+from pathlib import Path
+
+from reseen.errors import ReseenError
+from reseen.evaluation import embed_crops, sees_grey
+from reseen.files import new_file
+from reseen.methods.labelling import pseudo_labels
+from reseen.progress import Progress
+from reseen.records import PseudoLabels, cameras_of
+from reseen.tasks.opening import open_crops
+from reseen.tasks.usable import usable
+from reseen.training import load_encoder
+
+
+def cluster(
+    run: Path,
+    *,
+    data: Path,
+    camera_pattern: str | None = None,
+    out: Path = Path("groups.csv"),
+    eps: float | None = None,
+) -> PseudoLabels:
+    """Embed the training images of ``data`` (all images of a plain folder), group them, write ``out``.
+
+    The CSV has columns path (relative to the data where it lies in it), group (empty: in none) and camera.
+
+    Raises:
+        ReseenError: no run, no data, no more images than ``cluster.k1``, or ``out`` cannot be written.
+    """
+    if out.is_dir() or not out.parent.is_dir():  # said before the images are embedded, not after
+        raise ReseenError(f"cannot write {out}: name a file in a folder that exists with --out")
+    encoder, checkpoint = load_encoder(run)
+    images = open_crops(data, str(run), camera_pattern=camera_pattern)
+    config = checkpoint.config
+    with Progress() as progress:
+        crops = usable(images, max_bad_share=config.data.max_bad_share, progress=progress).train
+        if len(crops) <= config.cluster.k1:  # everybody would be everybody's neighbour
+            raise ReseenError(
+                f"{images.root} holds {len(crops)} usable training images: grouping compares each with "
+                f"{config.cluster.k1} neighbours (the run's cluster.k1), so give more"
+            )
+        features = embed_crops(
+            encoder,
+            crops,
+            config,
+            grey=sees_grey(config, checkpoint.state["deployed"]),
+            progress=lambda done: progress.step("embed", done, len(crops)),
+        )
+    # Groups for a person to look at: nothing is kept that stands alone. The features are those just embedded.
+    radius = eps if eps is not None else config.cluster.eps
+    settings = replace(config.cluster, features="fresh", outliers="drop", eps=radius)
+    pseudo = pseudo_labels(features, cameras_of(crops), settings)
+    _write(
+        out,
+        [
+            (_shown(crop.path, images.root), label, crop.camera)
+            for crop, label in zip(crops, pseudo.labels, strict=True)
+        ],
+    )
+    print(f"{len(crops)} images: {pseudo.num_clusters} groups, {pseudo.num_outliers} images in none -> {out}")
+    return pseudo
+
+
+def _shown(path: Path, root: Path) -> Path:
+    """Relative to the data where it lies there; a manifest may name images anywhere."""
+    return path.relative_to(root) if path.is_relative_to(root) else path
+
+
+def _write(out: Path, rows: list[tuple[Path, int, int]]) -> None:
+    # names of files are bytes: what is not UTF-8 in them is written as it is
+    with (
+        new_file(out, "choose another --out") as temporary,
+        open(temporary, "w", newline="", encoding="utf-8", errors="surrogateescape") as handle,
+    ):
+        writer = csv.writer(handle)
+        writer.writerow(("path", "group", "camera"))
+        for path, label, camera in rows:
+            writer.writerow((path.as_posix(), label if label >= 0 else "", camera if camera >= 0 else ""))

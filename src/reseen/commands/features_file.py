@@ -1,0 +1,113 @@
+"""``reseen evaluate --features FILE``: another model's features, by the same protocol as ours."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reseen.data.paths import shown
+from reseen.errors import ReseenError
+from reseen.evaluation import evaluate_features, evaluate_reranked
+from reseen.metrics import ReidScores
+from reseen.metrics.arrays import to_features
+from reseen.records import LabelledCrops
+from reseen.tasks.opening import open_crops
+
+PARTS = ("query", "gallery")
+
+
+def evaluate_file(
+    file: Path, *, data: Path, camera_pattern: str | None = None, rerank: bool = False
+) -> ReidScores:
+    """Score the features in ``file`` on the test part of ``data`` and print the scores.
+
+    ``file`` is a ``.npz`` with ``query`` ``[Q, D]`` and ``gallery`` ``[G, D]``, normalised here. With ``query_names``
+    and ``gallery_names`` (file names; where several images share one, paths with the folders above it) rows may come in
+    any order and for more images than needed. Without them they are taken to be in the order of the sorted names.
+
+    Returns:
+        The scores; with ``rerank`` those after re-ranking, which are printed too.
+
+    Raises:
+        ReseenError: no such file, other arrays or lengths, an image without a row, or no test part.
+    """
+    images = open_crops(data, f"--features {file}", camera_pattern=camera_pattern)
+    if images.query is None or images.gallery is None:
+        raise ReseenError(
+            f"{shown(images.root)} has no query and gallery: scoring needs a benchmark's layout"
+        )
+    arrays = _read(file)
+    query, gallery = (
+        _rows(arrays, part, crops, file)
+        for part, crops in zip(PARTS, (images.query, images.gallery), strict=True)
+    )
+    scores = evaluate_features(query, gallery, images.query, images.gallery)
+    _tell(f"{images.name}, {file.name}", scores)
+    if rerank:
+        scores = evaluate_reranked(query, gallery, images.query, images.gallery)
+        _tell(f"{images.name}, {file.name}, re-ranked", scores)
+    return scores
+
+
+def _read(file: Path) -> Mapping[str, NDArray[Any]]:
+    try:
+        with np.load(file, allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+    except (OSError, ValueError, AttributeError, zipfile.BadZipFile) as error:
+        raise ReseenError(
+            f"--features {file}: cannot be read ({error}); write it with numpy.savez(file, query=..., gallery=...)"
+        ) from error
+    missing = [part for part in PARTS if part not in arrays]
+    if missing:
+        raise ReseenError(
+            f"--features {file} has no array {missing[0]!r}: it needs query [Q, D] and gallery [G, D]"
+        )
+    return arrays
+
+
+def _rows(arrays: Mapping[str, NDArray[Any]], part: str, crops: LabelledCrops, file: Path) -> NDArray[Any]:
+    """Unit rows ``[M, D]`` in the order of the crops."""
+    features = to_features(arrays[part], f"{part} of {file}")
+    names = arrays.get(f"{part}_names")
+    if names is None:
+        if len(features) != len(crops):
+            raise ReseenError(
+                f"--features {file}: {len(features)} rows for {len(crops)} {part} images; give {part}_names too"
+            )
+    else:
+        if len(names) != len(features):
+            raise ReseenError(f"--features {file}: {len(names)} {part}_names for {len(features)} rows")
+        features = features[_places([str(name) for name in names], crops, part, file)]
+    unit: NDArray[Any] = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+    return unit
+
+
+def _places(names: list[str], crops: LabelledCrops, part: str, file: Path) -> list[int]:
+    """Row of each crop: by file name, or by as many folders above it as tell the crops apart."""
+    wanted = [crop.path.parts for crop in crops.crops]
+    for depth in range(1, max(map(len, wanted)) + 1):
+        keys = [parts[-depth:] for parts in wanted]
+        if len(set(keys)) == len(keys):
+            break
+    place: dict[tuple[str, ...], int] = {}
+    for row, name in enumerate(names):
+        if place.setdefault(Path(name).parts[-depth:], row) != row:
+            raise ReseenError(
+                f"--features {file}: two rows of {part} are called {name}: give longer {part}_names"
+            )
+    lost = [crop.path.name for key, crop in zip(keys, crops.crops, strict=True) if key not in place]
+    if lost:
+        raise ReseenError(
+            f"--features {file} has no row for {len(lost)} {part} images, the first is {lost[0]}"
+        )
+    return [place[key] for key in keys]
+
+
+def _tell(name: str, scores: ReidScores) -> None:
+    ranks = "  ".join(f"rank-{rank} {value:.1%}" for rank, value in scores.cmc.items())
+    print(f"{name}: mAP {scores.mean_ap:.1%}  {ranks}")

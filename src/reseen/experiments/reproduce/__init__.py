@@ -1,5 +1,0 @@
-"""``reseen reproduce``: a paper's table or figure as one command, resumable, ours beside theirs."""
-
-from reseen.experiments.reproduce.command import list_tables, reproduce
-
-__all__ = ["list_tables", "reproduce"]

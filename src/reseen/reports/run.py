@@ -1,0 +1,306 @@
+"""The report of a run folder: what was trained, what it scored and how the scores were chosen."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from reseen.errors import ReseenError
+from reseen.files import write_file
+from reseen.pages.page import (
+    Section,
+    Table,
+    cell,
+    is_score,
+    label,
+    read_picture,
+    slug,
+    summary_table,
+    write_report,
+)
+from reseen.reports.curves import Epoch, curves
+from reseen.tasks.configure import SCENES
+from reseen.training import chosen_epochs
+from reseen.training.run_folder import at, read_config, read_lines, read_metrics
+
+__all__ = [
+    "Section",
+    "Table",
+    "read_metrics",
+    "run_report",
+    "save_comparison",
+    "summary_table",
+    "write_report",
+]
+
+LONG = 40  # epochs; a longer table is folded
+CHOICES = {  # how an epoch is chosen, in the words of the report
+    "last": "nothing is chosen",
+    "label-free": "highest criterion, no identity read",
+    "best-on-test": "highest test mAP, test labels read",
+}
+# Saved pictures that have a place and a caption of their own; others follow by name.
+PICTURES = {
+    "ranked-lists": "A query and its nearest gallery images, nearest first, without the images that the "
+    "protocol leaves out. A whole green frame with a tick is the same person; a dashed one with a cross is "
+    "someone else.",
+    "augmentation": "What training sees: the raw image, T, T', grey after T' and colour jitter after T'. The "
+    "last three share one draw of T', so that only what follows it differs (Fig. 2 and 4 of the paper).",
+    "tsne": "The same images under each model; colour and shape stand for the identity. Below, the "
+    "window of each map is enlarged: it lies around the person on whom the models differ most, whichever is the "
+    "better one. A whole green frame is that person, a dashed one somebody else; a dot or a cross has no room for its "
+    "image. The share is counted in the full feature space, by cosine (Fig. 6 of the paper).",
+}
+SCENE_PICTURES = {  # of runs that search scenes
+    "search-result": "On the left whom is searched for: the scene with the given box, and the person cut out of it. "
+    "Then the detections that are most like it, most similar first, of all gallery scenes together. A whole green "
+    "box with a tick is the right person; a dashed one with a cross is someone else, or the right person in a box "
+    "that fits badly.",
+    "tsne": "The same boxes under each model; colour and shape stand for the identity (Fig. 6 of the paper).",
+}
+EPOCH_COLUMNS: tuple[tuple[str, tuple[str, ...], bool], ...] = (  # heading, keys, in percent
+    ("epoch", ("epoch",), False),
+    ("mAP", ("test", "mean_ap"), True),
+    ("rank-1", ("test", "rank1"), True),
+    ("top-1", ("test", "top1"), True),
+    ("detection AP", ("test", "detection_ap"), True),
+    ("detection recall", ("test", "detection_recall"), True),
+    ("loss", ("loss", "total"), False),
+    ("clusters", ("clusters",), False),
+    ("outliers", ("outliers",), False),
+    ("across cameras", ("cross_camera_share",), True),
+    ("feature spread", ("feature_spread",), False),
+    ("label-free", ("label_free",), False),
+    ("ARI", ("diagnostics", "ari"), False),
+    ("pair precision", ("diagnostics", "pair_precision"), True),
+    ("pair recall", ("diagnostics", "pair_recall"), True),
+    ("seconds", ("seconds", "epoch"), False),
+)
+
+
+def run_report(run: Path, *, sections: Sequence[Section] = (), title: str = "") -> Path:
+    """Write ``run/report/index.html`` from what the run folder holds; returns its path.
+
+    Reads ``config.yaml``, ``metrics.jsonl``, ``environment.json``, ``evaluations.jsonl``,
+    ``report/comparison.json`` (:func:`save_comparison`) and pictures ``report/*.png``. What is
+    missing is left out, and the page says so. ``sections`` are put behind the results. Raises
+    :class:`ReseenError` when ``run`` is no run folder or cannot be written.
+    """
+    if not (run / "config.yaml").exists() and not (run / "metrics.jsonl").exists():
+        raise ReseenError(
+            f"{run} is not a run folder (no config.yaml, no metrics.jsonl): train with --run {run}"
+        )
+    metrics, config = read_metrics(run), read_config(run)
+    parts = [
+        _results(metrics, config),
+        *_comparison(run),
+        *sections,
+        *_warnings(metrics),
+        *_curves(metrics),
+        *pictures(run, SCENE_PICTURES if _searches(config) else PICTURES, sections),
+        *_epochs(metrics, "boxes" if _searches(config) else "images"),
+        *evaluations(run),
+        *settings(run),
+    ]
+    name = f"{config.get('recipe') or config.get('method') or 'run'} · {run.resolve().name}"
+    return write_report(run, sections=parts, title=title or name, lede=_lede(metrics, config))
+
+
+def _searches(config: Mapping[str, Any]) -> bool:
+    """Whether the run is one on scenes."""
+    return config.get("method") in SCENES
+
+
+def _lede(metrics: Sequence[Epoch], config: Mapping[str, Any]) -> str:
+    if not metrics:
+        return "No epoch is finished yet."
+    done, planned = int(metrics[-1]["epoch"]), at(config, "train", "epochs")
+    parts = [f"{done} of {planned} epochs" if planned else f"{done} epochs"]
+    if (images := at(metrics[-1], "images")) is not None:
+        shown = "persons in scenes, without identities" if _searches(config) else "images without labels"
+        parts.append(f"{images:,} {shown}")
+    if (method := config.get("method")) is not None:
+        parts.append(f"method {method}")
+    if (seed := config.get("seed")) is not None:
+        parts.append(f"seed {seed}")
+    return ", ".join(parts) + "."
+
+
+def _cameras_read(metrics: Sequence[Epoch], config: Mapping[str, Any]) -> str:
+    """Whether training used camera ids: they must be known, and something must ask for them."""
+    if not config:
+        return "unknown (no config.yaml)"
+    if _searches(config):  # scenes are drawn evenly, and clustered by what they look like
+        return "no"
+    asked = (
+        at(config, "data", "camera_aware") == "auto"
+        or bool(at(config, "cluster", "camera_standardise"))
+        or bool(at(config, "loss", "camera_weight"))
+    )
+    return "yes" if asked and any(at(e, "cross_camera_share") is not None for e in metrics) else "no"
+
+
+def _results(metrics: Sequence[Epoch], config: Mapping[str, Any]) -> Section:
+    """One row per way to choose an epoch; the text says which of them needed labels."""
+    chosen, by_number = chosen_epochs(metrics), {int(e["epoch"]): e for e in metrics}
+    tests = [e["test"] for e in metrics if isinstance(e.get("test"), Mapping)]
+    if not metrics:
+        return Section("Result", "There is no finished epoch, so there is nothing to score.")
+    keys = [key for key in dict.fromkeys(k for test in tests for k in test) if is_score(key)]
+    cameras = _cameras_read(metrics, config)
+    rows = []
+    for name, how in CHOICES.items():
+        if name not in chosen:
+            continue
+        scores = [cell(at(by_number.get(chosen[name], {}), "test", key), percent=True) for key in keys]
+        rows.append((name, str(chosen[name]), *scores, cameras, how))
+    columns = (
+        "choice",
+        "epoch",
+        *map(label, keys),
+        "camera ids in training",
+        "chosen by",
+    )
+    if not tests:
+        text = "No test scores: the data has no queries, or no epoch was scored yet."
+    else:
+        text = (
+            "The same run under each way to choose its epoch. The last and the label-free choice can be had "
+            "without labels; best-on-test looks at the test labels, as the papers do, and flatters the run."
+        )
+    if "label-free" in chosen and tests and at(by_number.get(chosen["label-free"], {}), "test") is None:
+        text += (
+            f"\n\nThe label-free choice, epoch {chosen['label-free']}, was not scored during training: "
+            "`reseen evaluate` scores its checkpoint."
+        )
+    if "label-free" not in chosen:
+        text += "\n\nThis run recorded no label-free criterion, so there is no label-free choice."
+    return Section("Result", text, table=Table(columns, tuple(rows), "Scores in %." if keys else ""))
+
+
+def save_comparison(run: Path, rows: Sequence[Mapping[str, object]]) -> None:
+    """Keep rows of :func:`summary_table` in the run folder, so that every later report shows them too."""
+    content = json.dumps([dict(row) for row in rows], indent=2) + "\n"
+    write_file(run / "report" / "comparison.json", content)
+
+
+def _comparison(run: Path) -> list[Section]:
+    path = run / "report" / "comparison.json"
+    try:
+        return [Section("Comparison", table=summary_table(json.loads(path.read_text())))]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, AttributeError, TypeError, ReseenError):
+        return [Section("Comparison", f"{path.name} cannot be read and is left out.")]
+
+
+def _warnings(metrics: Sequence[Epoch]) -> list[Section]:
+    """Each different warning once, with the epochs it came in."""
+    if not metrics:
+        return []
+    epochs: dict[str, list[int]] = {}
+    for epoch in metrics:
+        for text in epoch.get("warnings") or ():
+            epochs.setdefault(str(text), []).append(int(epoch["epoch"]))
+    if not epochs:
+        return [Section("Warnings", "None: no epoch showed a sign of trouble.")]
+    items = tuple(f"Epoch {_ranges(when)}: {text}" for text, when in epochs.items())
+    return [Section("Warnings", "Signs of trouble, with the setting to change.", items=items)]
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """``[1, 2, 3, 5]`` -> ``1–3, 5``."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ", ".join(str(r[0]) if len(r) == 1 else f"{r[0]}–{r[-1]}" for r in runs)
+
+
+def _curves(metrics: Sequence[Epoch]) -> list[Section]:
+    try:
+        figure = curves(metrics)
+    except ReseenError:
+        return [Section("Curves", "There are no curves: no epoch is finished.")]
+    last = metrics[-1]
+    known = [
+        f"{name} {cell(value)}"
+        for name, value in (
+            ("loss", at(last, "loss", "total")),
+            ("clusters", last.get("clusters")),
+            ("outliers", last.get("outliers")),
+            ("test mAP", at(last, "test", "mean_ap")),
+        )
+        if value is not None
+    ]
+    alt = f"Line charts over {len(metrics)} epochs. At the last: {', '.join(known)}. All values: Epochs."
+    text = (
+        "Identities, where they are known, are read after an epoch, for the diagnostics; never by training."
+    )
+    return [Section("Curves", text, figure=figure, alt=alt)]
+
+
+def pictures(run: Path, texts: Mapping[str, str], others: Sequence[Section] = ()) -> list[Section]:
+    """The PNG files of the report folder, those named in ``texts`` first. Figures of ``others`` are not shown twice."""
+    taken = {slug(section.title) for section in others}
+    found = {
+        path.stem: path for path in sorted((run / "report").glob("*.png")) if not path.name.startswith(".")
+    }
+    order = [*texts, *(name for name in found if name not in texts)]
+    sections, missing = [], []
+    for name in order:
+        if name in taken | {"curves"}:
+            continue
+        if name not in found:
+            missing.append(name)
+            continue
+        try:
+            _, inside = read_picture(found[name])
+        except ReseenError as error:
+            sections.append(Section(name, f"Left out: {error}."))
+            continue
+        title, said = (
+            inside.get("Title") or name.replace("-", " ").capitalize(),
+            inside.get("Description", ""),
+        )
+        text = "\n\n".join(filter(None, (said, texts.get(name))))
+        alt = f"{title}: described in the text above." if text else title
+        sections.append(Section(title, text, figure=found[name], alt=alt))
+    if missing:
+        sections.append(Section("Not shown", f"No picture was saved for: {', '.join(missing)}."))
+    return sections
+
+
+def _epochs(metrics: Sequence[Epoch], what: str) -> list[Section]:
+    columns = [c for c in EPOCH_COLUMNS if any(at(epoch, *c[1]) is not None for epoch in metrics)]
+    if not columns:
+        return []
+    rows = tuple(tuple(cell(at(epoch, *keys), percent=p) for _, keys, p in columns) for epoch in metrics)
+    text = f"Clusters are of two {what} or more; outliers are {what} that are alone."
+    percent = [name for name, _, p in columns if p]
+    caption = f"In %: {', '.join(percent)}." if percent else ""
+    table = Table(tuple(name for name, *_ in columns), rows, caption)
+    return [Section("Epochs", text, table=table, folded=len(metrics) > LONG)]
+
+
+def evaluations(run: Path) -> list[Section]:
+    rows = read_lines(run / "evaluations.jsonl", key="mean_ap")
+    if not rows:
+        return []
+    text = "What `reseen evaluate` measured afterwards, in the order of the calls."
+    return [Section("Evaluations", text, table=summary_table(rows))]
+
+
+def settings(run: Path) -> list[Section]:
+    """Configuration and environment as they were written."""
+    sections = []
+    for title, name in (("Configuration", "config.yaml"), ("Environment", "environment.json")):
+        try:
+            sections.append(Section(title, code=(run / name).read_text(errors="replace"), folded=True))
+        except OSError:
+            sections.append(Section(title, f"{name} is missing from the run folder and is left out."))
+    return sections

@@ -1,0 +1,86 @@
+"""The pictures of a table or figure, from its finished rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from reseen.commands.report import crops_tsne, panel
+from reseen.config import resolve
+from reseen.inference import PersonSearcher
+from reseen.pages.page import Section
+from reseen.progress import Progress
+from reseen.records import ReidData, SearchData
+from reseen.reports.canvas import COLOURS, DASHES, STYLE, WIDTH, save_figure
+from reseen.reports.scenes import tsne_picture
+from reseen.reproduce.measure import Job
+from reseen.reproduce.tables import Table
+from reseen.training import load_encoder, load_searcher
+from reseen.training.run_folder import at, read_metrics
+
+Curve = tuple[Sequence[int], Sequence[float]]  # epochs and shares
+
+
+def pictures(
+    table: Table, jobs: Mapping[str, Job], data: ReidData | SearchData, out: Path, folder: Path
+) -> list[Section]:
+    """What ``table.figure`` asks for, drawn into FOLDER/report; ``jobs``: by row, of the first seed."""
+    runs = {name: job.run_folder(out) for name, job in jobs.items()}
+    if table.figure == "augmentation" and isinstance(data, ReidData):
+        return [_section(panel(folder, data, resolve("cacl")), "What training sees")]
+    if table.figure == "tsne" and isinstance(data, ReidData):
+        models = {table.rows[name].label: load_encoder(run)[0] for name, run in runs.items()}
+        _, checkpoint = load_encoder(next(reversed(runs.values())))
+        drawn = crops_tsne(folder, data, models, checkpoint.config, grey=False)
+        return [_section(drawn, "Training images in feature space")] if drawn else []
+    if table.figure == "tsne" and isinstance(data, SearchData):
+        searchers = {}
+        for name, run in runs.items():
+            network, checkpoint = load_searcher(run)
+            searchers[table.rows[name].label] = PersonSearcher(network, checkpoint.config)
+        with Progress() as progress:
+            drawn = tsne_picture(folder, data, searchers, seed=1, step=progress.step)
+        return [_section(drawn, "Persons of training scenes in feature space")] if drawn else []
+    if table.figure == "epochs":
+        curves = {table.rows[name].label: test_curve(run) for name, run in runs.items()}
+        path = save_figure(
+            epochs_figure(curves),
+            folder / "report" / "epochs.png",
+            title="mAP against epochs",
+            alt=f"Test mAP by epoch on {data.name}, one line for each scale of the training data: "
+            + "; ".join(f"{name}: {ys[-1]:.1%} at the end" for name, (_, ys) in curves.items() if len(ys)),
+        )
+        return [_section(path, "mAP against epochs")]
+    return []
+
+
+def test_curve(run: Path) -> Curve:
+    """Epochs of a run that were scored, and their test mAP."""
+    scored = [(int(record["epoch"]), at(record, "test", "mean_ap")) for record in read_metrics(run)]
+    kept = [(epoch, float(value)) for epoch, value in scored if value is not None]
+    return [epoch for epoch, _ in kept], [value for _, value in kept]
+
+
+def epochs_figure(curves: Mapping[str, Curve]) -> Figure:
+    """Fig. 5 of R-SiamNet's supplementary: mAP over epochs, a line for each scale of the data."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(0.7 * WIDTH, 0.42 * WIDTH), layout="constrained")
+        axes = figure.add_subplot()
+        for number, (name, (epochs, values)) in enumerate(curves.items()):
+            colour, dash = COLOURS[number % len(COLOURS)], DASHES[number % len(DASHES)]
+            axes.plot(epochs, values, color=colour, linestyle=dash, marker="o", markersize=3, label=name)
+        axes.set_xlabel("epoch")
+        axes.set_ylabel("mAP")
+        axes.set_ylim(bottom=0)
+        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.legend(loc="lower right")
+    return figure
+
+
+def _section(path: Path, title: str) -> Section:
+    return Section(title, figure=path)

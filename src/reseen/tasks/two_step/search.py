@@ -1,0 +1,143 @@
+"""Person search in two steps: a detector finds persons, another network tells them apart by what is cut out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from reseen.config import Config
+from reseen.data import SceneView, clean_scene_batches, clean_transform, grey_transform, in_file_pixels
+from reseen.data.images import read_image
+from reseen.device import autocast
+from reseen.evaluation.encoders import BATCH, available, sees_grey
+from reseen.evaluation.search import BATCH as SCENES
+from reseen.evaluation.search import FoundScenes, Step
+from reseen.evaluation.search_lists import Finder
+from reseen.models import Encoder
+from reseen.models.embedding import evaluation_mode
+from reseen.models.search import SearchNetwork
+from reseen.records import Probe, Scene, SceneDetections
+from reseen.tasks.opening import chosen_file
+from reseen.training import load_encoder, load_searcher
+
+MIN_SCORE = 0.5  # of a detection that is cut out: the score from which the protocol counts it
+
+
+@dataclass(frozen=True)
+class Found:
+    """Persons of one scene: boxes float32 ``[R, 4]`` (xyxy, pixels of the file) and scores float32 ``[R]``."""
+
+    boxes: NDArray[np.float32]
+    scores: NDArray[np.float32]
+
+
+def detect_persons(
+    network: SearchNetwork, scenes: Sequence[Scene], config: Config, *, step: Step | None = None
+) -> list[Found]:
+    """Detections with a score of at least :data:`MIN_SCORE` in every scene. Annotated boxes are not read."""
+    device, precision = available(config)
+    network.to(device)
+    size = SceneView.of_config(config)
+    result: list[Found] = []
+    with evaluation_mode(network), torch.inference_mode():
+        for batch in clean_scene_batches(scenes, size, batch_size=SCENES, workers=config.data.workers):
+            batch = batch.to(device, channels_last=config.train.channels_last)
+            with autocast(device, precision):
+                persons = network.detector.detect(network.pyramid(batch.images), batch.sizes)
+            for (boxes, scores), scale in zip(persons, batch.scales, strict=True):
+                sure = scores >= MIN_SCORE
+                corners = in_file_pixels(boxes[sure].float(), scale)
+                result.append(Found(corners.cpu().numpy(), scores[sure].float().cpu().numpy()))
+            if step is not None:
+                step("detect persons", len(result), len(scenes))
+    return result
+
+
+def cut_out(image: Tensor, boxes: NDArray[np.float32]) -> list[Tensor]:
+    """The whole pixels that boxes ``[n, 4]`` (xyxy) of an image uint8 ``[3, H, W]`` touch, one at least of each."""
+    height, width = image.shape[-2:]
+    crops = []
+    for x1, y1, x2, y2 in boxes.tolist():
+        left, top = (min(max(int(np.floor(v)), 0), side - 1) for v, side in ((x1, width), (y1, height)))
+        right, bottom = (int(np.ceil(min(v, side))) for v, side in ((x2, width), (y2, height)))
+        crops.append(image[:, top : max(bottom, top + 1), left : max(right, left + 1)])
+    return crops
+
+
+def embed_images(encoder: Encoder, images: Sequence[Tensor], config: Config, *, grey: bool = False) -> Tensor:
+    """Unit features ``[n, D]``, on the CPU, of crops uint8 ``[3, h, w]`` of any size, as evaluation sees them."""
+    device, precision = available(config)
+    transform = grey_transform(config.data) if grey else clean_transform(config.data)
+    encoder.to(device)
+    features = torch.zeros(len(images), encoder.dim)
+    with evaluation_mode(encoder), torch.inference_mode():
+        for start in range(0, len(images), BATCH):
+            batch = torch.stack([transform(image) for image in images[start : start + BATCH]])
+            batch = batch.to(device, memory_format=torch.channels_last)
+            with autocast(device, precision):
+                features[start : start + BATCH] = encoder(batch).features.float().cpu()
+    return features
+
+
+def find_in_two_steps(
+    detections: Sequence[Found],
+    embed: Callable[[Sequence[Tensor]], Tensor],
+    scenes: Sequence[Scene],
+    names: Sequence[str],
+    *,
+    probes: Sequence[Probe] = (),
+    step: Step | None = None,
+) -> FoundScenes:
+    """Features of what was detected, cut out of each scene; and of the probes, by the box that is given for them."""
+    asked: dict[int, list[int]] = {}
+    for row, probe in enumerate(probes):
+        asked.setdefault(probe.scene, []).append(row)
+    found: dict[str, SceneDetections] = {}
+    wanted: dict[int, Tensor] = {}
+    for start in range(0, len(scenes), SCENES):
+        rows = range(start, min(start + SCENES, len(scenes)))
+        cuts: list[list[Tensor]] = []
+        for row in rows:
+            given = [probes[probe].box for probe in asked.get(row, [])]
+            boxes = np.concatenate([detections[row].boxes, np.array(given, np.float32).reshape(-1, 4)])
+            cuts.append(cut_out(read_image(scenes[row].path), boxes))
+        features = embed([crop for scene in cuts for crop in scene])
+        for row, part in zip(rows, torch.split(features, list(map(len, cuts))), strict=True):
+            one = detections[row]
+            found[names[row]] = SceneDetections(one.boxes, one.scores, part[: len(one.boxes)].numpy())
+            wanted |= zip(asked.get(row, []), part[len(one.boxes) :], strict=True)
+        if step is not None:
+            step("embed persons", rows[-1] + 1, len(scenes))
+    order = [wanted[row] for row in range(len(probes))]
+    return FoundScenes(found, torch.stack(order) if order else torch.zeros(0, 0))
+
+
+def cut_embedder(
+    run: Path, *, epoch: str = "last", device: str | None = None
+) -> tuple[int, Callable[[Sequence[Tensor]], Tensor]]:
+    """The second step of a run: the epoch it is of, and :func:`embed_images` by its network."""
+    encoder, checkpoint = load_encoder(chosen_file(run / "reid", epoch))
+    config = checkpoint.config
+    if device is not None:
+        config = replace(config, train=replace(config.train, device=device))
+    grey = sees_grey(config, checkpoint.state["deployed"])
+    return int(checkpoint.state["epoch"]), partial(embed_images, encoder, config=config, grey=grey)
+
+
+def two_step_finder(run: Path, *, epoch: str = "last", step: Step | None = None) -> tuple[int, Finder]:
+    """What finds the persons of scenes, and features of probes, by both steps of a run; and the second's epoch."""
+    network, detector = load_searcher(run / "detector")
+    number, embed = cut_embedder(run, epoch=epoch)
+
+    def find(scenes: Sequence[Scene], names: Sequence[str], probes: Sequence[Probe]) -> FoundScenes:
+        found = detect_persons(network, scenes, detector.config, step=step)
+        return find_in_two_steps(found, embed, scenes, names, probes=probes, step=step)
+
+    return number, find

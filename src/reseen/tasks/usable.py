@@ -1,0 +1,78 @@
+"""Every command looks at its images before it begins: bad ones are named and left out, or end it with one line."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from reseen.data import open_galleries, scan_images, scan_scenes
+from reseen.data.galleries import NobodyToFindError
+from reseen.distributed import ALONE, Ranks
+from reseen.progress import Progress
+from reseen.records import Crop, LabelledCrops, Labels, ReidData, SearchData
+
+NAMED = 20  # skipped files that are named; beyond that they are counted
+
+
+def usable(images: ReidData, *, max_bad_share: float, progress: Progress, ranks: Ranks = ALONE) -> ReidData:
+    """``images`` without the files that cannot be read, in every split; a split without images stays as it is.
+
+    Of several processes the first looks, and knows why; the others leave out what it left out.
+
+    Raises:
+        ReseenError: more than ``max_bad_share`` of a split is unreadable.
+    """
+    skipped = list(images.skipped)
+
+    def scan(crops: tuple[Crop, ...], name: str) -> tuple[tuple[Crop, ...], Labels]:
+        if not crops:  # a benchmark of which only the test part is there
+            return crops, np.empty(0, dtype=np.int64)
+
+        def look() -> Labels:
+            _, kept, problems = scan_images(
+                crops, max_bad_share=max_bad_share, progress=progress.counter(f"check {name}")
+            )
+            skipped.extend(problems)
+            return kept
+
+        kept = ranks.broadcast(look)
+        return tuple(crops[row] for row in kept), kept
+
+    def scan_labelled(part: LabelledCrops | None, name: str) -> LabelledCrops | None:
+        if part is None:
+            return part
+        good, kept = scan(part.crops, name)
+        return LabelledCrops(good, part.identities[kept])
+
+    train, kept = scan(images.train, "images")
+    query, gallery = scan_labelled(images.query, "query"), scan_labelled(images.gallery, "gallery")
+    for problem in skipped[:NAMED]:
+        progress.say(f"skipped: {problem}")
+    if len(skipped) > NAMED:
+        progress.say(f"skipped: {len(skipped) - NAMED} more (reseen doctor names them all)")
+    identities = images.train_identities[kept] if images.train_identities is not None else None
+    return replace(images, train=train, train_identities=identities, query=query, gallery=gallery)
+
+
+def usable_scenes(data: SearchData, *, max_bad_share: float, progress: Progress) -> SearchData:
+    """``data`` without scenes that cannot be read and boxes outside of them; says what was left out.
+
+    Where no gallery shows whom it is searched for, the queries go too: an epoch that cannot be scored would never be
+    saved.
+    """
+    checked, problems = scan_scenes(
+        data, max_bad_share=max_bad_share, progress=progress.counter("check scenes")
+    )
+    skipped = [*checked.skipped, *problems]
+    for line in skipped[:NAMED]:
+        progress.say(f"skipped: {line}")
+    if len(skipped) > NAMED:
+        progress.say(f"skipped: {len(skipped) - NAMED} more (reseen doctor names them all)")
+    try:
+        if checked.test and checked.probes:
+            open_galleries(checked)
+    except NobodyToFindError as error:
+        progress.say(f"{error}; nothing can be scored")
+        return replace(checked, probes=())
+    return checked
