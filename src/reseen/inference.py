@@ -1,9 +1,11 @@
-"""A trained person search in a program: a scene in, its persons and their features out."""
+"""Trained models in a program: images of persons in and features out, or a scene in and its persons out."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageOps
-from torch import Tensor
+from torch import Tensor, nn
 
 from reseen.config import Config
 from reseen.data import SceneView, in_file_pixels, read_image
@@ -19,14 +21,114 @@ from reseen.data.boxes import cut_to_image
 from reseen.data.scene_transforms import padded, seen_scene
 from reseen.device import autocast, precision_here, resolve_device
 from reseen.errors import ReseenError
-from reseen.evaluation.encoders import available
-from reseen.evaluation.search import features_of
+from reseen.evaluation.encoders import available, embed_crops, sees_grey
+from reseen.evaluation.search import FoundScenes, Step, features_of
+from reseen.evaluation.search_lists import Finder
+from reseen.evaluation.two_steps import cut_out, detect_persons, embed_images, find_in_two_steps
+from reseen.methods import get_method
+from reseen.models import Encoder
 from reseen.models.embedding import evaluation_mode
 from reseen.models.search import SearchNetwork
-from reseen.records import SceneDetections
-from reseen.tasks.two_step.config import is_two_step
-from reseen.tasks.two_step.search import cut_embedder, cut_out
-from reseen.training import load_searcher
+from reseen.records import Crop, Probe, Scene, SceneDetections
+from reseen.training import LAST, Checkpoint, read_checkpoint
+from reseen.training.run_folder import chosen_file
+
+STEPS = ("detector", "reid")  # folders of a run in two steps, each a run
+
+
+def load_encoder(source: Path, *, branch: str | None = None) -> tuple[Encoder, Checkpoint]:
+    """One branch of a model that was trained on crops, in evaluation mode.
+
+    Args:
+        source: a run folder (its last checkpoint) or a checkpoint file.
+        branch: ``first`` or ``second``; None takes the branch that the method ships.
+
+    Raises:
+        ReseenError: no such file or branch, a damaged file, or a model that searches scenes.
+    """
+    model, checkpoint = _load(source, branch)
+    if not isinstance(model, Encoder):
+        raise ReseenError(f"{source} searches scenes ({checkpoint.config.method}): give a model for crops")
+    return model, checkpoint
+
+
+def load_searcher(source: Path) -> tuple[SearchNetwork, Checkpoint]:
+    """A trained person search, in evaluation mode, from a run folder or a checkpoint file.
+
+    Raises:
+        ReseenError: no such file, a damaged one, or a model for crops.
+    """
+    model, checkpoint = _load(source, None)
+    if not isinstance(model, SearchNetwork):
+        raise ReseenError(
+            f"{source} holds a model for crops ({checkpoint.config.method}): give one that searches scenes"
+        )
+    return model, checkpoint
+
+
+def _load(source: Path, branch: str | None) -> tuple[nn.Module, Checkpoint]:
+    """The shipped part of the networks as the method builds them, or the branch that is asked for."""
+    path = source / "checkpoint" / LAST if source.is_dir() else source
+    checkpoint = read_checkpoint(path)
+    config, name = checkpoint.config, branch or checkpoint.state["deployed"]
+    tensors = checkpoint.under(f"networks.{name}.")
+    if not tensors:
+        raise ReseenError(f"{path} holds no branch {name!r}: leave --branch out to take the one it ships")
+    method = get_method(config.method)
+    model = method.shipped(config, method.encoder(config))
+    model.load_state_dict(tensors)
+    return model.eval(), checkpoint
+
+
+class Embedder:
+    """Turns images of persons into features: the inner product of two is their similarity.
+
+    An image is a path, a PIL image, or an array uint8 ``[H, W, 3]`` (RGB), of any size. What is computed is what
+    ``reseen evaluate`` scores.
+    """
+
+    def __init__(
+        self, encoder: Encoder, config: Config, *, grey: bool = False, device: str | None = None
+    ) -> None:
+        """
+        Args:
+            grey: whether images lose their colour first, for a branch that was trained on grey ones.
+            device: auto, cpu, cuda or cuda:N; None is the one that ``config`` names, or this machine's own.
+        """
+        self.encoder = encoder
+        self.config = config if device is None else _on(config, device)
+        self.grey = grey
+        self.dim = encoder.dim
+
+    @classmethod
+    def load(cls, source: str | Path, *, branch: str | None = None, device: str | None = None) -> Embedder:
+        """From a run folder (its last epoch) or a checkpoint file.
+
+        Args:
+            branch: ``first`` or ``second``; None is the one that the method ships.
+
+        Raises:
+            ReseenError: no such file or branch, a damaged file, or a model that searches scenes.
+        """
+        encoder, checkpoint = load_encoder(Path(source), branch=branch)
+        name = branch or checkpoint.state["deployed"]
+        return cls(encoder, checkpoint.config, grey=sees_grey(checkpoint.config, name), device=device)
+
+    def __call__(self, images: Any) -> NDArray[np.float32]:
+        """Features ``[N, D]`` (rows of length 1) of one image or of N, in their order.
+
+        Raises:
+            ReseenError: an image cannot be read (its name and why).
+        """
+        many = list(images) if isinstance(images, Sequence) and not isinstance(images, str) else [images]
+        if all(isinstance(image, str | Path) for image in many):
+            crops = tuple(Crop(Path(image)) for image in many)
+            features = embed_crops(self.encoder, crops, self.config, grey=self.grey)
+        else:
+            pixels = [image_pixels(image) for image in many]
+            features = embed_images(self.encoder, pixels, self.config, grey=self.grey)
+        result: NDArray[np.float32] = features.numpy()
+        return result
 
 
 class PersonSearcher:
@@ -68,7 +170,7 @@ class PersonSearcher:
             ReseenError: no such file, a damaged one, or a model for crops.
         """
         place = Path(source)
-        if is_two_step(place):
+        if all((place / step).is_dir() for step in STEPS):
             network, checkpoint = load_searcher(place / "detector")
             _, cuts = cut_embedder(place, device=device)
             return cls(network, checkpoint.config, device=device, embed_cuts=cuts)
@@ -85,7 +187,7 @@ class PersonSearcher:
         Raises:
             ReseenError: the scene cannot be read.
         """
-        image = scene_pixels(scene)
+        image = image_pixels(scene)
         images, sizes, scale = self._seen(image)
         with self._inference():
             maps = self.network.pyramid(images)
@@ -111,7 +213,7 @@ class PersonSearcher:
         given = np.asarray(boxes, dtype=np.float32)
         if given.size and (given.ndim != 2 or given.shape[1] != 4):
             raise ReseenError(f"boxes must be rows of x1, y1, x2, y2, not of shape {given.shape}")
-        image = scene_pixels(scene)
+        image = image_pixels(scene)
         height, width = image.shape[1:]
         inside, kept = cut_to_image(given.reshape(-1, 4), height, width)
         lost = sorted(set(range(len(given))) - set(kept.tolist()))
@@ -147,24 +249,50 @@ class PersonSearcher:
         return images, sizes, seen.scale.to(self.device)
 
 
-def scene_pixels(scene: Any) -> Tensor:
+def image_pixels(image: Any) -> Tensor:
     """uint8 ``[3, H, W]`` of a path, a PIL image (upright, RGB) or an array uint8 ``[H, W, 3]`` or ``[H, W]``.
 
     Raises:
         ReseenError: it is none of these, or cannot be read.
     """
-    if isinstance(scene, str | Path):
-        return read_image(scene)
-    if isinstance(scene, Image.Image):
+    if isinstance(image, str | Path):
+        return read_image(image)
+    if isinstance(image, Image.Image):
         try:
-            scene = np.array(ImageOps.exif_transpose(scene).convert("RGB"))
+            image = np.array(ImageOps.exif_transpose(image).convert("RGB"))
         except (OSError, ValueError, SyntaxError) as error:  # Pillow decodes when it is asked for pixels
             raise ReseenError(f"the image cannot be decoded ({error}): replace it") from error
-    array = np.asarray(scene)
+    array = np.asarray(image)
     if array.ndim == 2:
         array = np.repeat(array[:, :, None], 3, axis=2)
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or not array.size:
         raise ReseenError(
-            f"a scene is a path, an image, or an array uint8 [H, W, 3]; not {array.dtype} {list(array.shape)}"
+            f"an image is a path, a PIL image, or an array uint8 [H, W, 3]; not {array.dtype} {list(array.shape)}"
         )
     return torch.from_numpy(np.ascontiguousarray(array)).permute(2, 0, 1)
+
+
+def cut_embedder(
+    run_dir: Path, *, epoch: str = "last", device: str | None = None
+) -> tuple[int, Callable[[Sequence[Tensor]], Tensor]]:
+    """The second step of a run in two steps: the epoch it is of, and features ``[n, D]`` of what is cut out."""
+    encoder, checkpoint = load_encoder(chosen_file(run_dir / "reid", epoch))
+    config = checkpoint.config if device is None else _on(checkpoint.config, device)
+    grey = sees_grey(config, checkpoint.state["deployed"])
+    return int(checkpoint.state["epoch"]), partial(embed_images, encoder, config=config, grey=grey)
+
+
+def two_step_finder(run_dir: Path, *, epoch: str = "last", step: Step | None = None) -> tuple[int, Finder]:
+    """What finds the persons of scenes, and features of probes, by both steps of a run; and the second's epoch."""
+    network, detector = load_searcher(run_dir / "detector")
+    number, embed = cut_embedder(run_dir, epoch=epoch)
+
+    def find(scenes: Sequence[Scene], names: Sequence[str], probes: Sequence[Probe]) -> FoundScenes:
+        found = detect_persons(network, scenes, detector.config, step=step)
+        return find_in_two_steps(found, embed, scenes, names, probes=probes, step=step)
+
+    return number, find
+
+
+def _on(config: Config, device: str) -> Config:
+    return replace(config, train=replace(config.train, device=str(resolve_device(device))))

@@ -67,3 +67,7 @@ class Progress:
     def counter(self, stage: str) -> Callable[[int, int], None]:
         """``(done, total)`` for a function that counts."""
         return lambda done, total: self.step(stage, done, total)
+
+    def counted(self, stage: str, total: int) -> Callable[[int], None]:
+        """``(done)`` for a function that counts up to ``total``."""
+        return lambda done: self.step(stage, done, total)

@@ -257,6 +257,11 @@ def cameras_of(images: tuple[Crop, ...] | tuple[Scene, ...]) -> Labels:
     return np.repeat(cameras, persons_of(images))
 
 
+def boxes_of(image: Crop | Scene) -> NDArray[np.float32]:
+    """Boxes ``[n, 4]`` of the persons in a scene; of a crop, which is one person, none."""
+    return image.boxes if isinstance(image, Scene) else np.empty((0, 4), dtype=np.float32)
+
+
 def persons_in(images: tuple[Crop, ...] | tuple[Scene, ...], rows: Labels) -> Labels:
     """Persons in the images of ``rows``: int64, sorted, each once."""
     chosen = np.zeros(len(images), dtype=bool)

@@ -9,12 +9,13 @@ from pathlib import Path
 from reseen.errors import ReseenError
 from reseen.evaluation import embed_crops, sees_grey
 from reseen.files import new_file
+from reseen.inference import load_encoder
 from reseen.methods.labelling import pseudo_labels
 from reseen.progress import Progress
 from reseen.records import PseudoLabels, cameras_of
+from reseen.tasks import Reading
 from reseen.tasks.opening import open_crops
 from reseen.tasks.usable import usable
-from reseen.training import load_encoder
 
 
 def cluster(
@@ -35,10 +36,10 @@ def cluster(
     if out.is_dir() or not out.parent.is_dir():  # said before the images are embedded, not after
         raise ReseenError(f"cannot write {out}: name a file in a folder that exists with --out")
     encoder, checkpoint = load_encoder(run)
-    images = open_crops(data, str(run), camera_pattern=camera_pattern)
+    images = open_crops(data, str(run), Reading(camera_pattern))
     config = checkpoint.config
     with Progress() as progress:
-        crops = usable(images, max_bad_share=config.data.max_bad_share, progress=progress).train
+        crops = usable(images, config.data.max_bad_share, progress).train
         if len(crops) <= config.cluster.k1:  # everybody would be everybody's neighbour
             raise ReseenError(
                 f"{images.root} holds {len(crops)} usable training images: grouping compares each with "

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from rich.console import Console
 
-from reseen.commands.report import report
+from reseen.commands.report import report_on
 from reseen.config import Config, resolve
 from reseen.errors import ReseenError
 from reseen.evaluation import BASELINES, as_record, evaluate_encoder, evaluate_features
+from reseen.inference import load_encoder
 from reseen.models import build_encoder, load_weights
 from reseen.progress import Progress
 from reseen.records import ReidData
 from reseen.reports.run import save_comparison, summary_table
 from reseen.street import draw_crops
-from reseen.tasks.crops import train_run
-from reseen.training import LAST, load_encoder, warm_up
+from reseen.tasks.crops import CROPS, train
+from reseen.training import LAST, warm_up
 
 WARM_UP_EPOCHS = 15
 BASELINE_NAMES = {
@@ -51,10 +53,10 @@ def demo(*, run: Path = Path("runs/demo"), seed: int = 3, resume: bool = False) 
         if not (resume and warm.exists()):
             warm_up(config, images.train, warm, epochs=WARM_UP_EPOCHS, step=progress.step)
         progress.say(f"warm-up: {WARM_UP_EPOCHS} epochs of contrast between images, no clusters -> {warm}")
-    train_run(config, images, run, resume=resume, weights=warm)
+    train(replace(config, weights=str(warm)), images, run, resume)
     rows = compare(config, images, warm, run / "checkpoint" / LAST)
     save_comparison(run, rows)
-    report(run, images=images)
+    report_on(run, CROPS, images)
     Console().print(summary_table(rows, caption=f"drawn street, seed {seed}, last epoch.").to_rich())
     print(f"{time.perf_counter() - started:.0f} s in all; one seed is an anecdote: docs/results.md has three")
     return rows

@@ -15,21 +15,22 @@ import torch
 from rich.console import Console
 
 from reseen.commands.demo import BASELINE_NAMES
-from reseen.commands.report import report
+from reseen.commands.report import report_on
 from reseen.config import Config, resolve
 from reseen.data import open_search_data
 from reseen.errors import ReseenError
 from reseen.evaluation import BASELINES
 from reseen.evaluation.search import FoundScenes, Step, find_persons, search_record
 from reseen.evaluation.search_baselines import baseline_record, given_record, true_boxes, true_crops
+from reseen.inference import load_searcher
 from reseen.methods import get_method
 from reseen.models.search import SearchNetwork
 from reseen.progress import Progress
 from reseen.records import SearchData
 from reseen.reports.run import save_comparison, summary_table
 from reseen.street import draw_scenes
-from reseen.tasks.scenes import watch_search
-from reseen.training import LAST, START, Method, Run, fit, load_searcher
+from reseen.tasks.scenes import SCENES, scene_watcher
+from reseen.training import LAST, START, Method, Run, fit
 
 RECIPE = "street-search"
 ALONE = "cluster-loss-alone"  # folder of the second training, inside of the run
@@ -93,7 +94,7 @@ def demo_search(
     with Progress() as progress:
         rows = compare(scenes, {"L_clu alone": run / ALONE, "R-SiamNet": run}, step=progress.step)
     save_comparison(run, rows)
-    report(run, scenes=scenes)
+    report_on(run, SCENES, scenes)
     Console().print(summary_table(rows, caption=f"drawn scenes, seed {seed}, last epoch.").to_rich())
     print(f"{time.perf_counter() - started:.0f} s in all; one seed is an anecdote: docs/results.md has three")
     return rows
@@ -124,6 +125,7 @@ def _train(config: Config, street: Path, folder: Path, resume: bool, *, quiet: b
     """One training, on one thread; what each scored epoch finds in the test scenes is told before its line."""
     torch.set_num_threads(1)
     scenes = open_search_data(street)
+    diagnose = scene_watcher(config, scenes)
     parent = multiprocessing.parent_process()
     with Progress(quiet=quiet) as progress:
 
@@ -133,7 +135,7 @@ def _train(config: Config, street: Path, folder: Path, resume: bool, *, quiet: b
             progress.step(stage, done, total, note)
 
         def watch(state: Run, method: Method) -> dict[str, Any]:
-            record = watch_search(state, method, scenes)
+            record = diagnose(state, method)
             if "test" in record:
                 test = record["test"]
                 progress.say(

@@ -16,6 +16,7 @@ from reseen.evaluation import evaluate_features, evaluate_reranked
 from reseen.metrics import ReidScores
 from reseen.metrics.arrays import to_features
 from reseen.records import LabelledCrops
+from reseen.tasks import Reading
 from reseen.tasks.opening import open_crops
 
 PARTS = ("query", "gallery")
@@ -36,7 +37,7 @@ def evaluate_file(
     Raises:
         ReseenError: no such file, other arrays or lengths, an image without a row, or no test part.
     """
-    images = open_crops(data, f"--features {file}", camera_pattern=camera_pattern)
+    images = open_crops(data, f"--features {file}", Reading(camera_pattern))
     if images.query is None or images.gallery is None:
         raise ReseenError(
             f"{shown(images.root)} has no query and gallery: scoring needs a benchmark's layout"

@@ -1,20 +1,14 @@
-"""``reseen train``: which of the three ways it is, on crops, on scenes or on scenes in two steps."""
+"""``reseen train``: images that nobody labelled to a run folder."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from reseen.commands.report import report
+from reseen.commands.report import report_on
 from reseen.distributed import join
-from reseen.errors import ReseenError
 from reseen.progress import Progress
-from reseen.tasks.configure import SCENES, TWO_STEP, configuration, known_method
-from reseen.tasks.crops import train_run
-from reseen.tasks.opening import open_crops, open_scenes
-from reseen.tasks.scenes import train_search
-from reseen.tasks.two_step.run import train_two_step
-from reseen.tasks.usable import usable
+from reseen.tasks import Reading, Settings, max_bad_share, refuse_options, task_of
 
 
 def train(
@@ -29,31 +23,25 @@ def train(
     weights: str | None = None,
     recipe: str | None = None,
     config: Path | None = None,
-    settings: list[str] | None = None,
+    settings: Sequence[str] = (),
 ) -> Path:
-    """Train, evaluate where the data has a test split, and write the report. Returns the run folder.
+    """Train, score where the data has a test part, and write the report. Returns the run folder.
 
     Args:
         also: scenes: further data sets to train on; the test part is that of ``data``.
         share: scenes: of the training scenes of all of them, a random part that is the same each time.
     """
-    known_method(method)
-    if method in (*SCENES, TWO_STEP):
-        if camera_pattern is not None:
-            raise ReseenError("--camera-pattern is for folders of crops; scenes say their camera themselves")
-        scenes = open_scenes(data, method, also=also, share=share)
-        given = (scenes, run, resume, weights, recipe, config, settings or [])
-        return train_two_step(*given) if method == TWO_STEP else train_search(method, *given)
-    if also or share != 1:
-        raise ReseenError(f"--also and --share are for scenes: {method} trains on one set of crops, --data")
+    task = task_of(method)
+    refuse_options(
+        task, method, {"camera_pattern": camera_pattern, "also": also, "share": share if share != 1 else None}
+    )
+    opened = task.open(data, method, Reading(camera_pattern, tuple(also), share))
     with join() as ranks:
-        images = open_crops(data, method, camera_pattern=camera_pattern)
-        folder = run or Path("runs") / f"{Path(recipe or method).stem}-{images.name.lower()}"
-        resolved = configuration(method, folder, resume, recipe, config, settings or [], weights)
+        run_dir = run or Path("runs") / f"{Path(recipe or method).stem}-{opened.name.lower()}"
+        resolved = task.configure(method, run_dir, resume, Settings(recipe, config, tuple(settings), weights))
         with Progress(quiet=not ranks.first) as progress:
-            bad = resolved.data.max_bad_share
-            images = usable(images, max_bad_share=bad, progress=progress, ranks=ranks)
-        train_run(resolved, images, folder, resume=resume, ranks=ranks)
+            usable = task.usable(opened, max_bad_share(task, resolved), progress, ranks)
+        task.train(resolved, usable, run_dir, resume, ranks)
         if ranks.first:
-            report(folder, images=images)
-    return folder
+            report_on(run_dir, task, usable)
+    return run_dir

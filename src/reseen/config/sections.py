@@ -250,9 +250,9 @@ class Config:
                 f"--weights lite is for model.backbone={LITE}, not {self.model.backbone}: leave model.backbone out, "
                 "or give other --weights"
             )
-        if self.method == "r-siamnet":
-            self._check_search()
-            return
+        {"r-siamnet": self._check_search}.get(self.method, self._check_crops)()
+
+    def _check_crops(self) -> None:
         if self.search != SearchConfig():
             raise ReseenError(f"search.* is for r-siamnet, not for {self.method}")
         _check(self.train.batch_size >= 2, "train.batch_size", self.train.batch_size, "be at least 2")

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from reseen.data.paths import shown
 from reseen.errors import ReseenError
-from reseen.records import Crop, Labels, Scene
+from reseen.records import Crop, Labels, Scene, boxes_of
 
 try:
     from torchvision.io import ImageReadMode, decode_jpeg
@@ -121,8 +121,7 @@ def fingerprint(images: Sequence[Crop] | Sequence[Scene], root: Path) -> str:
             raise ReseenError(f"{shown(image.path)} cannot be read: {error.strerror}") from error
         name = image.path.relative_to(root) if image.path.is_relative_to(root) else image.path
         digest.update(f"{name.as_posix()}\0{size}\0{image.camera}\n".encode("utf-8", "surrogateescape"))
-        if isinstance(image, Scene):
-            digest.update(image.boxes.astype("<f4").tobytes())
+        digest.update(boxes_of(image).astype("<f4").tobytes())
     return digest.hexdigest()
 
 

@@ -146,4 +146,15 @@ def _memories(run: Run) -> list[str]:
     return [name for name in ("first", "second") if name in run.memory]
 
 
-METHOD = Method(*ON_CROPS, Siamese, deployed, views, start, embed, assign, remember, losses, update)
+METHOD = Method(
+    **ON_CROPS,
+    build=Siamese,
+    deployed=deployed,
+    views=views,
+    start=start,
+    embed=embed,
+    assign=assign,
+    remember=remember,
+    losses=losses,
+    update=update,
+)

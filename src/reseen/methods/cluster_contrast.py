@@ -25,10 +25,6 @@ from reseen.records import Crop, Labels, PseudoLabels
 from reseen.training.run import Method, Run
 
 
-def start(run: Run, crops: tuple[Crop, ...]) -> None:
-    """Nothing outlives an epoch."""
-
-
 def embed(run: Run, crops: tuple[Crop, ...]) -> Tensor:
     return embed_clean(run, run.networks.encoder, crops)
 
@@ -58,5 +54,13 @@ def update(run: Run, rows: Tensor, labels: Tensor, keys: dict[str, Tensor]) -> N
 
 
 METHOD = Method(
-    *ON_CROPS, OneBranch, only_encoder, first_view, start, embed, assign, remember, losses, update
+    **ON_CROPS,
+    build=OneBranch,
+    deployed=only_encoder,
+    views=first_view,
+    embed=embed,
+    assign=assign,
+    remember=remember,
+    losses=losses,
+    update=update,
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -17,8 +17,9 @@ from reseen.losses import cluster_loss
 from reseen.memory import cluster_means, momentum_update
 from reseen.models import Encoder, build_encoder
 from reseen.models.encoders import check_maps
-from reseen.records import Crop
+from reseen.records import Crop, PseudoLabels
 from reseen.training.feeding import choose_crops, load_crops
+from reseen.training.health import SIGNS
 from reseen.training.run import Run
 
 AUGMENTED_SALT = 7919  # keeps the clustering views apart from the training views of the same epoch
@@ -39,7 +40,37 @@ def rehearse_crops(networks: nn.Module, config: Config, count: int) -> Tensor:
     return torch.stack([encoder(images).features.sum() for encoder in encoders]).sum()
 
 
-ON_CROPS = (crop_encoder, choose_crops, load_crops, rehearse_crops)  # the first fields of a Method
+def advice_on_clusters(run: Run, pseudo: PseudoLabels) -> str:
+    """Which knob of clustering to turn where fewer than two classes are left."""
+    cluster = run.config.cluster
+    alone = pseudo.num_outliers / max(len(pseudo.labels), 1)
+    knob = (
+        f"lower cluster.k1 (now {cluster.k1}) for {len(pseudo.labels)} images"
+        if len(pseudo.labels) <= 2 * cluster.k1
+        else f"raise cluster.eps (now {cluster.eps}) or lower cluster.k1 (now {cluster.k1})"
+        if alone > 0.5
+        else f"lower cluster.eps (now {cluster.eps}), or start from better weights (--weights)"
+    )
+    return (
+        f"({alone:.0%} of the images in none), "
+        f"there is nothing to contrast: {knob}, in a new --run; what was saved is kept"
+    )
+
+
+def _as_it_is(config: Config, encoder: Encoder) -> Encoder:
+    return encoder
+
+
+ON_CROPS: dict[str, Any] = {  # what every method on crops shares, by the names of Method's fields
+    "encoder": crop_encoder,
+    "shipped": _as_it_is,
+    "choose": choose_crops,
+    "load": load_crops,
+    "rehearse": rehearse_crops,
+    "advice": advice_on_clusters,
+    "signs": SIGNS,
+    "draws": 2.0,  # the paper's 400 batches of 64 for the 12,936 images of Market-1501
+}
 
 
 class OneBranch(nn.Module):

@@ -57,8 +57,9 @@ def deployed(networks: nn.Module) -> SearchNetwork:
     return cast(SearchNetwork, networks.network)
 
 
-def views(config: Config) -> tuple[str, ...]:
-    return ()  # both paths see one scene
+def advice(run: Run, pseudo: PseudoLabels) -> str:
+    """FINCH has no knob."""
+    return "and all persons are one: begin with better weights (--weights), or give more scenes"
 
 
 def embed(run: Run, scenes: tuple[Scene, ...]) -> Tensor:
@@ -76,10 +77,6 @@ def assign(run: Run, features: Tensor, cameras: Labels) -> PseudoLabels:
     scene_of = run.memory[SCENE_OF]
     cluster = partial(finch, features, image_ids=scene_of, image_filter=c.image_filter)
     return PseudoLabels.of(run.ranks.broadcast(cluster))
-
-
-def remember(run: Run, features: Tensor, pseudo: PseudoLabels) -> None:
-    """Nothing: the memory is moved by single persons only."""
 
 
 def losses(run: Run, batch: SceneBatch, labels: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -117,17 +114,18 @@ def update(run: Run, rows: Tensor, labels: Tensor, keys: dict[str, Tensor]) -> N
 
 
 METHOD = Method(
-    pyramid,
-    choose_scenes,
-    load_scenes,
-    rehearse,
-    Searching,
-    deployed,
-    views,
-    start,
-    embed,
-    assign,
-    remember,
-    losses,
-    update,
+    encoder=pyramid,
+    shipped=build_search_network,
+    choose=choose_scenes,
+    load=load_scenes,
+    rehearse=rehearse,
+    advice=advice,
+    groups_batch=False,  # batch norm is frozen, or sees a process's own scenes only
+    build=Searching,
+    deployed=deployed,
+    start=start,
+    embed=embed,
+    assign=assign,
+    losses=losses,
+    update=update,
 )

@@ -86,5 +86,14 @@ def update(run: Run, rows: Tensor, labels: Tensor, keys: dict[str, Tensor]) -> N
 
 
 METHOD = Method(
-    *ON_CROPS, OneBranch, only_encoder, first_view, start, embed, assign, remember, losses, update
+    **ON_CROPS,
+    build=OneBranch,
+    deployed=only_encoder,
+    views=first_view,
+    start=start,
+    embed=embed,
+    assign=assign,
+    remember=remember,
+    losses=losses,
+    update=update,
 )

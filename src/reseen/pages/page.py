@@ -22,7 +22,7 @@ from rich.text import Text
 
 from reseen.errors import ReseenError
 from reseen.files import write_file
-from reseen.reports.canvas import png_bytes
+from reseen.pages.png import png_bytes
 
 FOOTER = "Pictures of persons are personal data: treat this page as you treat the images."
 UNBROKEN = "&#8209;"  # a hyphen at which no line breaks: rank-1

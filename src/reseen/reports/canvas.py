@@ -6,7 +6,6 @@ alone: lines differ in dash, right and wrong in frame and sign, identities in co
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +17,9 @@ from numpy.typing import NDArray
 
 from reseen.data.images import read_image
 from reseen.files import write_file
+from reseen.pages.png import png_bytes
 
 WIDTH = 9.2  # inches: the report's column at 96 pixels an inch
-DPI = 160
 INK, MUTED, GRID = "#20242c", "#5c6370", "#e3e6ea"
 BLUE, VERMILLION, GREEN, ORANGE, SKY, PURPLE = (
     "#0072B2",
@@ -61,15 +60,6 @@ STYLE: dict[str, Any] = {
     "figure.facecolor": "white",
     "mathtext.fontset": "dejavusans",
 }
-
-
-def png_bytes(figure: Figure, *, title: str = "", alt: str = "") -> bytes:
-    """The figure as PNG. ``title`` and ``alt`` travel inside it, so that a saved picture describes itself."""
-    buffer = io.BytesIO()
-    figure.savefig(
-        buffer, format="png", dpi=DPI, facecolor="white", metadata={"Title": title, "Description": alt}
-    )
-    return buffer.getvalue()
 
 
 def save_figure(figure: Figure, path: Path, *, title: str = "", alt: str = "") -> Path:

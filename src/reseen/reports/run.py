@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,6 @@ from reseen.pages.page import (
     write_report,
 )
 from reseen.reports.curves import Epoch, curves
-from reseen.tasks.configure import SCENES
 from reseen.training import chosen_epochs
 from reseen.training.run_folder import at, read_config, read_lines, read_metrics
 
@@ -60,6 +60,21 @@ SCENE_PICTURES = {  # of runs that search scenes
     "that fits badly.",
     "tsne": "The same boxes under each model; colour and shape stand for the identity (Fig. 6 of the paper).",
 }
+
+
+@dataclass(frozen=True)
+class Words:
+    """How a run's page speaks of its data, and the pictures that have a place on it."""
+
+    persons: str
+    images: str
+    pictures: Mapping[str, str]
+    reads_cameras: bool
+
+
+OF_CROPS = Words("images", "images without labels", PICTURES, reads_cameras=True)
+# scenes are drawn evenly, and their persons are clustered by what they look like
+OF_SCENES = Words("boxes", "persons in scenes, without identities", SCENE_PICTURES, reads_cameras=False)
 EPOCH_COLUMNS: tuple[tuple[str, tuple[str, ...], bool], ...] = (  # heading, keys, in percent
     ("epoch", ("epoch",), False),
     ("mAP", ("test", "mean_ap"), True),
@@ -80,7 +95,9 @@ EPOCH_COLUMNS: tuple[tuple[str, tuple[str, ...], bool], ...] = (  # heading, key
 )
 
 
-def run_report(run: Path, *, sections: Sequence[Section] = (), title: str = "") -> Path:
+def run_report(
+    run: Path, *, words: Words = OF_CROPS, sections: Sequence[Section] = (), title: str = ""
+) -> Path:
     """Write ``run/report/index.html`` from what the run folder holds; returns its path.
 
     Reads ``config.yaml``, ``metrics.jsonl``, ``environment.json``, ``evaluations.jsonl``,
@@ -94,33 +111,27 @@ def run_report(run: Path, *, sections: Sequence[Section] = (), title: str = "") 
         )
     metrics, config = read_metrics(run), read_config(run)
     parts = [
-        _results(metrics, config),
+        _results(metrics, config, words),
         *_comparison(run),
         *sections,
         *_warnings(metrics),
         *_curves(metrics),
-        *pictures(run, SCENE_PICTURES if _searches(config) else PICTURES, sections),
-        *_epochs(metrics, "boxes" if _searches(config) else "images"),
+        *pictures(run, words.pictures, sections),
+        *_epochs(metrics, words.persons),
         *evaluations(run),
         *settings(run),
     ]
     name = f"{config.get('recipe') or config.get('method') or 'run'} · {run.resolve().name}"
-    return write_report(run, sections=parts, title=title or name, lede=_lede(metrics, config))
+    return write_report(run, sections=parts, title=title or name, lede=_lede(metrics, config, words))
 
 
-def _searches(config: Mapping[str, Any]) -> bool:
-    """Whether the run is one on scenes."""
-    return config.get("method") in SCENES
-
-
-def _lede(metrics: Sequence[Epoch], config: Mapping[str, Any]) -> str:
+def _lede(metrics: Sequence[Epoch], config: Mapping[str, Any], words: Words) -> str:
     if not metrics:
         return "No epoch is finished yet."
     done, planned = int(metrics[-1]["epoch"]), at(config, "train", "epochs")
     parts = [f"{done} of {planned} epochs" if planned else f"{done} epochs"]
     if (images := at(metrics[-1], "images")) is not None:
-        shown = "persons in scenes, without identities" if _searches(config) else "images without labels"
-        parts.append(f"{images:,} {shown}")
+        parts.append(f"{images:,} {words.images}")
     if (method := config.get("method")) is not None:
         parts.append(f"method {method}")
     if (seed := config.get("seed")) is not None:
@@ -128,11 +139,11 @@ def _lede(metrics: Sequence[Epoch], config: Mapping[str, Any]) -> str:
     return ", ".join(parts) + "."
 
 
-def _cameras_read(metrics: Sequence[Epoch], config: Mapping[str, Any]) -> str:
+def _cameras_read(metrics: Sequence[Epoch], config: Mapping[str, Any], words: Words) -> str:
     """Whether training used camera ids: they must be known, and something must ask for them."""
     if not config:
         return "unknown (no config.yaml)"
-    if _searches(config):  # scenes are drawn evenly, and clustered by what they look like
+    if not words.reads_cameras:
         return "no"
     asked = (
         at(config, "data", "camera_aware") == "auto"
@@ -142,14 +153,14 @@ def _cameras_read(metrics: Sequence[Epoch], config: Mapping[str, Any]) -> str:
     return "yes" if asked and any(at(e, "cross_camera_share") is not None for e in metrics) else "no"
 
 
-def _results(metrics: Sequence[Epoch], config: Mapping[str, Any]) -> Section:
+def _results(metrics: Sequence[Epoch], config: Mapping[str, Any], words: Words) -> Section:
     """One row per way to choose an epoch; the text says which of them needed labels."""
     chosen, by_number = chosen_epochs(metrics), {int(e["epoch"]): e for e in metrics}
     tests = [e["test"] for e in metrics if isinstance(e.get("test"), Mapping)]
     if not metrics:
         return Section("Result", "There is no finished epoch, so there is nothing to score.")
     keys = [key for key in dict.fromkeys(k for test in tests for k in test) if is_score(key)]
-    cameras = _cameras_read(metrics, config)
+    cameras = _cameras_read(metrics, config, words)
     rows = []
     for name, how in CHOICES.items():
         if name not in chosen:

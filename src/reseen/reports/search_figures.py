@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
@@ -27,25 +25,13 @@ from reseen.reports.canvas import (
     sheet,
     tile,
 )
+from reseen.tasks.pictures import Place
 
 CELL, GAP = 3.0, 0.25  # units: a scene is as wide as a cell
 SCENE_TALL, CROP_TALL, CROP_WIDE = 1.95, 2.0, 1.1
 
 
-@dataclass(frozen=True)
-class Place:
-    """A box ``[4]`` (xyxy, pixels) in the scene at ``path``; ``lines`` stand beside the person.
-
-    ``right``: whether it is the person that was searched for; None: it is the query itself.
-    """
-
-    path: Path
-    box: NDArray[np.float32]
-    lines: tuple[str, ...] = ()
-    right: bool | None = None
-
-
-def search_results(queries: Sequence[Place], found: Sequence[Sequence[Place]], *, top: int = 4) -> Figure:
+def search_figure(queries: Sequence[Place], found: Sequence[Sequence[Place]], *, top: int = 4) -> Figure:
     """One row per query: its scene and box at the left, then the ``top`` places that were ``found`` for it, in order.
 
     Under each scene stands the person that its box cuts out. A list may be shorter than ``top`` or empty. Raises

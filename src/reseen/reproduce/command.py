@@ -6,33 +6,29 @@ import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table as Rich
 
 from reseen.config import Config, differences, resolve
 from reseen.config.resolve import unknown
+from reseen.data import fingerprint
 from reseen.errors import ReseenError
 from reseen.files import write_file
 from reseen.pages.page import Section
-from reseen.records import ReidData, SearchData
+from reseen.reproduce.kinds import KINDS, Begin, kind_of, kinds_in
 from reseen.reproduce.measure import Job, measure
 from reseen.reproduce.pictures import pictures
-from reseen.reproduce.prepare import (
-    Source,
-    Streets,
-    open_source,
-    parse_source,
-    part_of,
-    weights_of,
-)
+from reseen.reproduce.prepare import Source, open_source, parse_source
 from reseen.reproduce.results import Digests, Result, claimed, read_result
 from reseen.reproduce.runtime import runtime_section
 from reseen.reproduce.scales import Scale, configuration_of, settings_of
+from reseen.reproduce.streets import Streets
 from reseen.reproduce.tables import TABLES, TWO_STEP, Table
 from reseen.reproduce.write import Block, main_cells, write_table
 
-Data = ReidData | SearchData
+Data = Any  # ReidData or SearchData, by the kind of the table
 
 
 @dataclass(frozen=True)
@@ -50,10 +46,8 @@ class Plan:
 
     @property
     def max_bad_share(self) -> float:
-        recipe = "cacl" if self.table.kind == "crops" else "r-siamnet"
-        return resolve(
-            recipe, None, [w for w in self.settings if w.startswith("data.max_bad")]
-        ).data.max_bad_share
+        words = [word for word in self.settings if word.startswith("data.max_bad")]
+        return resolve(KINDS[self.table.task].recipe, None, words).data.max_bad_share
 
     def command(self, data: Sequence[str]) -> str:
         """The words that ask for it again."""
@@ -109,7 +103,7 @@ def reproduce(
     if table.figure and len(data) > 1:
         raise ReseenError(f"{name} shows one data set: give one --data")
     refuse_settings(table, settings, scale)
-    if weights and scale == "small" and table.kind == "scenes" and TWO_STEP not in table.rows:
+    if weights and scale == "small" and table.rows and not any(k.takes_weights for k in kinds_in(table)):
         raise ReseenError(
             f"--weights: at the small scale the networks of {name} begin from nothing; leave it out"
         )
@@ -142,7 +136,9 @@ def _block(plan: Plan, source: Source, chosen: Sequence[str]) -> tuple[Block, li
     opened: Data | None = None
     for seed in range(1, plan.seeds + 1):
         if opened is None or source.drawn:
-            opened = open_source(source, table.kind, out, seed, plan.name, plan.streets, plan.max_bad_share)
+            opened = open_source(
+                source, KINDS[table.task], out, seed, plan.name, plan.streets, plan.max_bad_share
+            )
         jobs |= dict(plan_jobs(plan, opened, seed, drawn=source.drawn))
     assert opened is not None
     work_through([job for (row, _), job in jobs.items() if row in chosen], out)
@@ -170,14 +166,16 @@ def plan_jobs(plan: Plan, data: Data, seed: int, *, drawn: bool) -> Iterator[tup
     """Every row of one seed, by (row, seed)."""
     parts: dict[float, tuple[Data, Digests]] = {}
     for name, row in plan.table.rows.items():
+        kind = kind_of(row, plan.table)
         if row.share not in parts:
-            part = part_of(data, row.share, seed)
-            parts[row.share] = (part, Digests.of(part))
+            part = kind.part(data, row.share, seed)
+            digests = Digests(fingerprint(part.train, part.root), kind.test_digest(part))
+            parts[row.share] = (part, digests)
         part, digests = parts[row.share]
         config = configuration_of(row, plan.table, data.name, plan.scale, seed, plan.settings, plan.weights)
-        streets = plan.streets if drawn else None
-        start = weights_of(config, part, plan.weights, plan.scale, plan.out, streets)
-        yield (name, seed), Job(name, row, seed, config, part, digests, start)
+        begin = Begin(plan.weights, plan.scale, plan.out, plan.streets if drawn else None)
+        start = kind.weights(config, part, begin)
+        yield (name, seed), Job(name, row, seed, kind, config, part, digests, start)
 
 
 def work_through(jobs: Sequence[Job], out: Path) -> None:
@@ -251,14 +249,11 @@ def _chosen(table: Table, name: str, rows: Sequence[str]) -> Sequence[str]:
 
 def _note(plan: Plan, data: Data, *, drawn: bool) -> str:
     """What a reader has to know before the figures."""
-    count = f"{len(data.train):,} training {'scenes' if isinstance(data, SearchData) else 'images'}"
+    kind = (KINDS[plan.table.task], *kinds_in(plan.table))[-1]  # of two steps, where a row has them
+    count = f"{len(data.train):,} training {kind.images}"
     begin = f"begins with {Path(plan.weights or 'imagenet').name}"
-    if plan.scale == "small" and isinstance(data, SearchData):
-        begin = "random weights" + (
-            f" (the second of two steps {begin})" if TWO_STEP in plan.table.rows else ""
-        )
-    elif plan.scale == "small" and drawn and plan.weights is None:
-        begin = "begins with a warm-up"
+    if plan.scale == "small":
+        begin = kind.begins(begin, drawn and plan.weights is None)
     parts = [
         f"Scale {plan.scale}: {count}, {begin}; scores of the last epoch in %, mean ± sd over finished seeds."
     ]

@@ -4,49 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from reseen.commands.report import crops_tsne, panel
-from reseen.config import resolve
-from reseen.inference import PersonSearcher
 from reseen.pages.page import Section
-from reseen.progress import Progress
-from reseen.records import ReidData, SearchData
+from reseen.reports import draw
 from reseen.reports.canvas import COLOURS, DASHES, STYLE, WIDTH, save_figure
-from reseen.reports.scenes import tsne_picture
+from reseen.reproduce.kinds import KINDS
 from reseen.reproduce.measure import Job
 from reseen.reproduce.tables import Table
-from reseen.training import load_encoder, load_searcher
 from reseen.training.run_folder import at, read_metrics
 
 Curve = tuple[Sequence[int], Sequence[float]]  # epochs and shares
 
 
-def pictures(
-    table: Table, jobs: Mapping[str, Job], data: ReidData | SearchData, out: Path, folder: Path
-) -> list[Section]:
+def pictures(table: Table, jobs: Mapping[str, Job], data: Any, out: Path, folder: Path) -> list[Section]:
     """What ``table.figure`` asks for, drawn into FOLDER/report; ``jobs``: by row, of the first seed."""
-    runs = {name: job.run_folder(out) for name, job in jobs.items()}
-    if table.figure == "augmentation" and isinstance(data, ReidData):
-        return [_section(panel(folder, data, resolve("cacl")), "What training sees")]
-    if table.figure == "tsne" and isinstance(data, ReidData):
-        models = {table.rows[name].label: load_encoder(run)[0] for name, run in runs.items()}
-        _, checkpoint = load_encoder(next(reversed(runs.values())))
-        drawn = crops_tsne(folder, data, models, checkpoint.config, grey=False)
-        return [_section(drawn, "Training images in feature space")] if drawn else []
-    if table.figure == "tsne" and isinstance(data, SearchData):
-        searchers = {}
-        for name, run in runs.items():
-            network, checkpoint = load_searcher(run)
-            searchers[table.rows[name].label] = PersonSearcher(network, checkpoint.config)
-        with Progress() as progress:
-            drawn = tsne_picture(folder, data, searchers, seed=1, step=progress.step)
-        return [_section(drawn, "Persons of training scenes in feature space")] if drawn else []
+    runs = {table.rows[name].label: job.run_folder(out) for name, job in jobs.items()}
     if table.figure == "epochs":
-        curves = {table.rows[name].label: test_curve(run) for name, run in runs.items()}
+        curves = {label: test_curve(run) for label, run in runs.items()}
         path = save_figure(
             epochs_figure(curves),
             folder / "report" / "epochs.png",
@@ -54,8 +33,9 @@ def pictures(
             alt=f"Test mAP by epoch on {data.name}, one line for each scale of the training data: "
             + "; ".join(f"{name}: {ys[-1]:.1%} at the end" for name, (_, ys) in curves.items() if len(ys)),
         )
-        return [_section(path, "mAP against epochs")]
-    return []
+        return [Section("mAP against epochs", figure=path)]
+    found = KINDS[table.task].figure(table.figure, runs, data)
+    return [Section(found.title, figure=path) for path in draw(folder, [found])] if found is not None else []
 
 
 def test_curve(run: Path) -> Curve:
@@ -80,7 +60,3 @@ def epochs_figure(curves: Mapping[str, Curve]) -> Figure:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(loc="lower right")
     return figure
-
-
-def _section(path: Path, title: str) -> Section:
-    return Section(title, figure=path)

@@ -18,15 +18,11 @@ from numpy.typing import NDArray
 import reseen
 from reseen.config import Config
 from reseen.config import fingerprint as config_fingerprint
-from reseen.data import fingerprint as images_fingerprint
-from reseen.data import open_galleries
 from reseen.data.transforms import MEAN, STD
 from reseen.errors import ReseenError
 from reseen.files import write_file
 from reseen.models.encoders import timm_name
 from reseen.models.weights import WORDS, pixel_statistics
-from reseen.records import ReidData, SearchData
-from reseen.tasks.two_step.config import TwoStepConfig
 from reseen.training.run_folder import write_array
 
 SHORT = 10  # characters of a fingerprint that names carry
@@ -64,49 +60,22 @@ class Digests:
     train: str
     test: str
 
-    @classmethod
-    def of(cls, data: ReidData | SearchData) -> Digests:
-        train = images_fingerprint(data.train, data.root)
-        return cls(train, _scenes_digest(data) if isinstance(data, SearchData) else _crops_digest(data))
-
-
-def _crops_digest(data: ReidData) -> str:
-    digest = hashlib.sha256()
-    for part in (data.query, data.gallery):
-        if part is not None:
-            digest.update(images_fingerprint(part.crops, data.root).encode())
-            digest.update(part.identities.astype("<i8").tobytes())
-    return digest.hexdigest()
-
-
-def _scenes_digest(data: SearchData) -> str:
-    digest = hashlib.sha256(images_fingerprint(data.test, data.root).encode())
-    galleries = open_galleries(data)
-    for number, targets in zip(galleries.probes.tolist(), galleries.targets, strict=True):
-        probe = data.probes[number]
-        digest.update(f"{probe.scene} {targets.rows.size} {int(targets.rows.sum())}".encode())
-        digest.update(probe.box.astype("<f4").tobytes())
-        for scene in sorted(targets.boxes):
-            digest.update(f"{scene}".encode() + targets.boxes[scene].astype("<f4").tobytes())
-    return digest.hexdigest()
-
 
 def row_fingerprint(
-    config: Config | TwoStepConfig, data: Digests, weights: Sequence[str], *, scored: Mapping[str, object]
+    steps: Sequence[Config], data: Digests, weights: Sequence[str], *, scored: Mapping[str, object]
 ) -> str:
     """SHA-256 of all that decides a row's scores: settings, data and weights by content, how it is scored.
 
-    ``weights``: of each step. ``scored``: branch and paths. Where it is computed (device, loader processes) does not
-    count. The source is not
-    part of it but stands in the result, and a table says when its rows were made by different ones.
+    ``steps``: the configuration of each, ``weights``: what each begins with. ``scored``: branch and paths. Where it is
+    computed (device, loader processes) does not count. The source is not part of it but stands in the result, and a
+    table says when its rows were made by different ones.
     """
     plain, digests = [], []
-    for c, begin in zip(configs_of(config), weights, strict=True):
+    for c, begin in zip(steps, weights, strict=True):
         pixels = replace(c.data, workers=-1)
         trained_on = pixel_statistics(c.model.backbone)
-        if (
-            not pixels.mean and begin != "none" and trained_on != (MEAN, STD)
-        ):  # before, everybody had ImageNet's
+        # before, all had ImageNet's
+        if not pixels.mean and begin != "none" and trained_on != (MEAN, STD):
             pixels = replace(pixels, mean=trained_on[0], std=trained_on[1])
         same = replace(c, weights="imagenet", data=pixels, train=replace(c.train, device="auto"))
         plain.append(config_fingerprint(same))
@@ -118,11 +87,6 @@ def row_fingerprint(
         "scored": dict(scored),
     }
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
-
-
-def configs_of(config: Config | TwoStepConfig) -> tuple[Config, ...]:
-    """The configuration of each step."""
-    return (config.detector, config.reid) if isinstance(config, TwoStepConfig) else (config,)
 
 
 def weights_digest(weights: str | Path, backbone: str) -> str:

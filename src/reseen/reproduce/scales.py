@@ -8,6 +8,7 @@ from typing import Literal
 
 from reseen.config import LITE, Config, resolve
 from reseen.reproduce.tables import MSMT17, TWO_STEP, Row, Table
+from reseen.tasks import Settings
 from reseen.tasks.two_step.config import TwoStepConfig, two_step_configuration
 
 Scale = Literal["full", "small"]
@@ -58,7 +59,7 @@ def settings_of(row: Row, table: Table, data: str, scale: Scale) -> tuple[str, .
     drawn = data == STREET
     if row.recipe == TWO_STEP:
         return (*(f"detector.{word}" for word in _scenes(drawn)), *_second_step(), *row.settings)
-    if table.kind == "scenes":
+    if table.task == "scenes":
         return (*_scenes(drawn), *row.settings)
     size = DRAWN_CROPS if drawn else REAL_CROPS
     ablation = ABLATION if table.ablates and "no-clustering" not in row.recipe else ()
@@ -79,7 +80,7 @@ def configuration_of(
     lite = _lite(row, table, scale) if weights == "lite" else ()
     words = [*settings_of(row, table, data, scale), *lite, *extra, f"seed={seed}"]
     if row.recipe == TWO_STEP:
-        return two_step_configuration(Path(), False, None, None, words)
+        return two_step_configuration(TWO_STEP, Path(), False, Settings(settings=tuple(words)))
     return resolve(row.recipe, None, words)
 
 
@@ -89,7 +90,7 @@ def _lite(row: Row, table: Table, scale: Scale) -> tuple[str, ...]:
     if row.recipe == TWO_STEP:
         steps = ("reid",) if scale == "small" else ("detector", "reid")
         return tuple(f"{step}.{word}" for step in steps for word in own)
-    return () if scale == "small" and table.kind == "scenes" else own
+    return () if scale == "small" and table.task == "scenes" else own
 
 
 def _scenes(drawn: bool) -> tuple[str, ...]:

@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 MARKET, DUKE, MSMT17, CUHK, PRW = "Market-1501", "DukeMTMC-reID", "MSMT17", "CUHK-SYSU", "PRW"
-CROP_COLUMNS = ("mean_ap", "rank1", "rank5", "rank10")
-SCENE_COLUMNS = ("mean_ap", "top1")
+COLUMNS = {"crops": ("mean_ap", "rank1", "rank5", "rank10"), "scenes": ("mean_ap", "top1")}
 TWO_STEP = "two-step"
 Kind = Literal["crops", "scenes"]
 
@@ -49,7 +48,7 @@ class Table:
     """``rows`` by name, in the paper's order. ``ablates``: its rows differ from CACL in one thing (see scales)."""
 
     title: str
-    kind: Kind
+    task: Kind
     rows: Mapping[str, Row] = field(default_factory=dict)
     claims: tuple[Claim, ...] = ()
     needs: tuple[str, ...] = (MARKET,)  # the data that the paper used; others work too
@@ -58,7 +57,7 @@ class Table:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        return CROP_COLUMNS if self.kind == "crops" else SCENE_COLUMNS
+        return COLUMNS[self.task]
 
 
 def _market(*figures: float) -> dict[str, tuple[float, ...]]:

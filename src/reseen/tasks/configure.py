@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Mapping
 from dataclasses import replace
@@ -11,45 +10,27 @@ from typing import Any
 
 from reseen.config import Config, from_yaml, read_tree, resolve
 from reseen.errors import ReseenError
+from reseen.tasks.task import Settings
 from reseen.training import LAST
 
-CROPS = ("cacl", "cscl", "spcl", "cluster-contrast")  # each is also the name of its recipe
-SCENES = ("r-siamnet",)
-TWO_STEP = "two-step"  # a run of each kind, one after the other
 
-
-def known_method(method: str) -> None:
-    """Raise ReseenError, with the nearest name, where there is no such method."""
-    names = (*CROPS, *SCENES, TWO_STEP)
-    if method not in names:
-        near = difflib.get_close_matches(method, names, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(names)}"
-        raise ReseenError(f"there is no method {method!r}: {hint}")
-
-
-def configuration(
-    method: str,
-    folder: Path,
-    resume: bool,
-    recipe: str | None,
-    config: Path | None,
-    settings: list[str],
-    weights: str | None = None,
-) -> Config:
+def configuration(method: str, run_dir: Path, resume: bool, given: Settings) -> Config:
     """Recipe, file, settings and weights; a resumed run without any of the first three takes its ``config.yaml``."""
-    stored = folder / "config.yaml"
-    plain = recipe is None and config is None and not settings
+    stored = run_dir / "config.yaml"
+    recipe = given.recipe or method
     if resume and stored.exists():
         kept = _stored(stored)
-        begin = begins_with(folder, kept, read_tree(stored), weights)
+        begin = begins_with(run_dir, kept, read_tree(stored), given.weights)
         resolved = (
-            replace(kept, weights=begin) if plain else resolve(recipe or method, config, settings, begin)
+            replace(kept, weights=begin)
+            if given.plain
+            else resolve(recipe, given.config, given.settings, begin)
         )
     else:
-        resolved = resolve(recipe or method, config, settings, weights)
+        resolved = resolve(recipe, given.config, given.settings, given.weights)
     expected = resolve(method)
     if (resolved.method, resolved.loss.symmetric) != (expected.method, expected.loss.symmetric):
-        source = recipe or config or (stored if resume and plain else "--set")
+        source = given.recipe or given.config or (stored if resume and given.plain else "--set")
         raise ReseenError(f"{source} is not a run of {method!r}: name its method")
     return resolved
 

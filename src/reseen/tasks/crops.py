@@ -1,31 +1,52 @@
-"""A run of a method on crops, watched from outside of training."""
+"""Crops of persons: one network, or two, that tell persons apart."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from reseen.config import Config
 from reseen.distributed import ALONE, Ranks
 from reseen.errors import ReseenError
-from reseen.evaluation import Keep, as_record, evaluate_features, sees_grey
-from reseen.methods import get_method
+from reseen.evaluation import (
+    Keep,
+    as_record,
+    embed_crops,
+    evaluate_features,
+    evaluate_reranked,
+    ranked_lists,
+    sees_grey,
+)
+from reseen.inference import load_encoder
 from reseen.methods.common import embed_clean
-from reseen.metrics import clustering_scores
+from reseen.metrics import ReidScores
+from reseen.models import Encoder, resolve_device
 from reseen.progress import Progress
-from reseen.records import UNKNOWN_CAMERA, ReidData
-from reseen.training import Method, Run, deployed_name, fit
-from reseen.training.run_folder import keep_per_query
+from reseen.records import UNKNOWN_CAMERA, LabelledCrops, ReidData
+from reseen.tasks.configure import configuration
+from reseen.tasks.opening import open_crops
+from reseen.tasks.pictures import FeatureMap, Picture, RankedLists, Views
+from reseen.tasks.task import Scored, Scoring, Task
+from reseen.tasks.usable import usable
+from reseen.tasks.watched import fit_watched, watcher
+from reseen.training import LAST, START, Method, Run, deployed_name, trained_config
+from reseen.training.run_folder import chosen_file, keep_per_query
+
+QUERIES, TOP = 4, 10  # of the ranked-list picture
+GALLERY = 4_000  # images at most behind it: the picture is an illustration, the scores are in the table
+TSNE_IMAGES, TSNE_PEOPLE = 1000, 60  # Fig. 6
+PANEL = 6  # people of the augmentation panel
 
 
-def train_run(
+def train(
     config: Config,
     images: ReidData,
-    folder: Path,
-    *,
+    run_dir: Path,
     resume: bool,
-    weights: str | Path | None = None,
     ranks: Ranks = ALONE,
 ) -> Run:
     """One run on data that is already read and :func:`usable`, in each of the processes ``ranks``.
@@ -36,54 +57,193 @@ def train_run(
     count, k1 = len(images.train), config.cluster.k1
     if count < config.train.instances:
         raise ReseenError(f"{images.root} holds {count} usable images: training needs more")
-    if config.cluster.enabled and count <= k1:  # everybody would be everybody's neighbour, and one cluster
+    if (
+        config.cluster.enabled and count <= k1
+    ):  # every image would be a neighbour of every other, and one cluster
         raise ReseenError(
             f"{images.root} holds {count} usable images, no more than cluster.k1 = {k1} neighbours: "
             "lower cluster.k1 and cluster.k2 (--set), or give more images"
         )
     cameras = {crop.camera for crop in images.train}
-    with Progress(quiet=not ranks.first) as progress:
-        if len(cameras) == 1 and cameras != {UNKNOWN_CAMERA}:
-            progress.say("all images are of one camera: nothing here teaches or tests other cameras")
-        return fit(
-            config,
-            images.train,
-            get_method(config.method),
-            folder=folder,
-            root=images.root,
-            weights=weights,
-            resume=resume,
-            watch=lambda state, method: watch(state, method, images, keep=keep_per_query(folder)),
-            step=progress.step,
-            say=progress.say,
-            ranks=ranks,
-        )
+    one_camera = len(cameras) == 1 and cameras != {UNKNOWN_CAMERA}
+    return fit_watched(
+        config,
+        images.train,
+        run_dir,
+        root=images.root,
+        resume=resume,
+        ranks=ranks,
+        watch=watcher(
+            images.train_identities if config.cluster.enabled else None,
+            partial(_score_epoch, images, keep_per_query(run_dir)),
+        ),
+        note="all images are of one camera: nothing here teaches or tests other cameras"
+        if one_camera
+        else None,
+    )
 
 
-def watch(run: Run, method: Method, images: ReidData, *, keep: Keep | None = None) -> dict[str, Any]:
-    """Diagnostics after an epoch. Identities are read here and nowhere earlier; nothing flows back.
+def _score_epoch(images: ReidData, keep: Keep, run: Run, method: Method) -> dict[str, Any] | None:
+    """Test scores after an epoch; several processes share the embedding, only the first scores."""
+    if images.query is None or images.gallery is None:
+        return None
+    encoder = method.deployed(run.networks)
+    grey = sees_grey(run.config, deployed_name(run, method))
+    query, gallery = (
+        embed_clean(run, encoder, part.crops, grey=grey, stage=f"embed {name}").cpu()
+        for name, part in (("query", images.query), ("gallery", images.gallery))
+    )
+    if not run.ranks.first:
+        return None
+    scores = evaluate_features(query, gallery, images.query, images.gallery)
+    if not scores.valid_queries:  # with one camera there is nothing to find across cameras
+        return None
+    keep(scores.average_precision)
+    return as_record(scores)
 
-    Several processes share the embedding; only the first scores. ``keep`` is given each query's average precision.
+
+def score(source: Path, images: ReidData, how: Scoring, progress: Progress) -> list[Scored]:
+    """Score a run folder or a checkpoint file on the test split, by the Market-1501 protocol.
+
+    Two with ``how.rerank``: before and after re-ranking.
     """
-    record: dict[str, Any] = {}
-    identities = images.train_identities
-    if identities is not None and run.config.cluster.enabled:
-        record["diagnostics"] = {
-            name: float(value) for name, value in asdict(clustering_scores(run.labels, identities)).items()
-        }
-    every, last = run.config.train.evaluate_every, run.epoch == run.config.train.epochs
-    if images.query and images.gallery and (last or (every and run.epoch % every == 0)):
-        encoder = method.deployed(run.networks)
-        grey = sees_grey(run.config, deployed_name(run, method))
-        query, gallery = (
-            embed_clean(run, encoder, part.crops, grey=grey, stage=f"embed {name}").cpu()
-            for name, part in (("query", images.query), ("gallery", images.gallery))
+    encoder, checkpoint = load_encoder(chosen_file(source, how.epoch), branch=how.branch)
+    config, branch = checkpoint.config, how.branch or checkpoint.state["deployed"]
+    grey = sees_grey(config, branch) if how.view is None else how.view == "grey"
+    query, gallery = test_split(images)
+    asked, found = (
+        embed_crops(
+            encoder, part.crops, config, grey=grey, progress=progress.counted(f"embed {name}", len(part))
         )
-        if not run.ranks.first:
-            return record
-        scores = evaluate_features(query, gallery, images.query, images.gallery)
-        if scores.valid_queries:  # with one camera there is nothing to find across cameras
-            record["test"] = as_record(scores)
-            if keep is not None:
-                keep(scores.average_precision)
-    return record
+        for name, part in (("query", query), ("gallery", gallery))
+    )
+    about = {"data": images.name, "epoch": checkpoint.state["epoch"], "chosen": how.epoch, "branch": branch}
+    about["view"] = "grey" if grey else "colour"
+    scores = evaluate_features(asked, found, query, gallery)
+    scored = [reid_scored(images.name, scores, about | {"rerank": False})]
+    if how.rerank:
+        scores = evaluate_reranked(asked, found, query, gallery, device=resolve_device("auto"))
+        scored.append(reid_scored(f"{images.name}, re-ranked", scores, about | {"rerank": True}))
+    return scored
+
+
+def test_split(images: ReidData) -> tuple[LabelledCrops, LabelledCrops]:
+    """Query and gallery. Raises ReseenError where there are none."""
+    if images.query is None or images.gallery is None:
+        raise ReseenError(
+            f"{images.root} has no query and gallery: scoring needs a benchmark's layout (docs/data.md)"
+        )
+    return images.query, images.gallery
+
+
+def reid_scored(title: str, scores: ReidScores, about: dict[str, Any]) -> Scored:
+    ranks = "  ".join(f"rank-{rank} {value:.1%}" for rank, value in scores.cmc.items())
+    record = as_record(scores)
+    line = f"{title}: mAP {scores.mean_ap:.1%}  {ranks}"
+    return Scored(record, scores, scores.average_precision, (line,), (about | record,))
+
+
+def pictures(run_dir: Path, images: ReidData, progress: Progress) -> list[Picture]:
+    """Ranked lists before and after training, the augmented views, and t-SNE where identities are known."""
+    start, _ = load_encoder(run_dir / "checkpoint" / START)
+    last, checkpoint = load_encoder(run_dir / "checkpoint" / LAST)
+    config, models = checkpoint.config, {"before training": start, "after training": last}
+    grey = sees_grey(config, checkpoint.state["deployed"])
+    found: list[Picture | None] = [
+        _ranked(images, models, config, grey=grey),
+        views(images, config) if images.train else None,
+        feature_map(images, models, config, grey=grey),
+    ]
+    return [picture for picture in found if picture is not None]
+
+
+def _ranked(
+    images: ReidData, models: dict[str, Encoder], config: Config, *, grey: bool
+) -> RankedLists | None:
+    """Ranked lists of a few queries, spread evenly over the query set rather than picked."""
+    if images.query is None or images.gallery is None:
+        return None
+    rows = np.linspace(0, len(images.query) - 1, QUERIES).astype(np.int64)
+    query = LabelledCrops(tuple(images.query.crops[i] for i in rows), images.query.identities[rows])
+    gallery = _some_gallery(images.gallery, query)
+    lists = {
+        name: ranked_lists(
+            embed_crops(encoder, query.crops, config, grey=grey),
+            embed_crops(encoder, gallery.crops, config, grey=grey),
+            query,
+            gallery,
+            top=TOP,
+        )
+        for name, encoder in models.items()
+    }
+    shown = [(i, crop, name) for i, crop in enumerate(query.crops) for name in lists]
+    size = f"all {len(gallery)}" if len(gallery) == len(images.gallery) else f"{len(gallery)} sampled"
+    return RankedLists(
+        queries=[crop.path for _, crop, _ in shown],
+        answers=[[gallery.crops[j].path for j in lists[name].rows[i] if j >= 0] for i, _, name in shown],
+        correct=[[bool(hit) for hit in lists[name].correct[i]] for i, _, name in shown],
+        titles=[name for _, _, name in shown],
+        alt=f"{QUERIES} queries spread evenly over the query set (not picked), against {size} gallery images; "
+        "images of the query's person by the query's own camera are left out, as in the protocol.",
+    )
+
+
+def _some_gallery(gallery: LabelledCrops, query: LabelledCrops) -> LabelledCrops:
+    """The whole gallery, or every image of the queries' people among an even sample of the rest."""
+    if len(gallery) <= GALLERY:
+        return gallery
+    same_people = np.isin(gallery.identities, query.identities)
+    rest = np.flatnonzero(~same_people)
+    sample = rest[np.linspace(0, len(rest) - 1, GALLERY - int(same_people.sum())).astype(np.int64)]
+    rows = np.sort(np.concatenate([np.flatnonzero(same_people), sample]))
+    return LabelledCrops(tuple(gallery.crops[i] for i in rows), gallery.identities[rows])
+
+
+def views(images: ReidData, config: Config) -> Views:
+    """What training sees of a few images, spread evenly over the training set."""
+    rows = np.linspace(0, len(images.train) - 1, min(PANEL, len(images.train))).astype(np.int64)
+    return Views(
+        [images.train[i].path for i in rows],
+        config.data,
+        config.seed,
+        alt="Raw image, first view T, second view T', the same in grey and with colour jitter (Fig. 2 and 4).",
+    )
+
+
+def feature_map(
+    images: ReidData, models: dict[str, Encoder], config: Config, *, grey: bool
+) -> FeatureMap | None:
+    """Fig. 6: the same training images under each model; None where identities, which colour them, are not known."""
+    if images.train_identities is None:
+        return None
+    people = np.unique(images.train_identities)[:TSNE_PEOPLE]
+    rows = np.flatnonzero(np.isin(images.train_identities, people))[:TSNE_IMAGES]
+    crops = tuple(images.train[i] for i in rows)
+    identities = images.train_identities[rows]
+    return FeatureMap(
+        {name: embed_crops(encoder, crops, config, grey=grey).numpy() for name, encoder in models.items()},
+        identities,
+        config.seed,
+        title="Training images in feature space (t-SNE)",
+        alt=f"{len(rows)} training images of {len(np.unique(identities))} people under each "
+        "model, coloured by identity (Fig. 6), and enlarged the neighbourhood of the person on whom the models differ "
+        "most; identities colour the points and choose that person, and do nothing else.",
+        paths=[crop.path for crop in crops],
+    )
+
+
+CROPS: Task[Config, ReidData] = Task(
+    name="crops",
+    methods=("cacl", "cscl", "spcl", "cluster-contrast"),  # each is also the name of its recipe
+    options=frozenset({"camera_pattern", "branch", "view", "rerank"}),
+    configure=configuration,
+    open=open_crops,
+    usable=usable,
+    steps=lambda config: (config,),
+    begin=lambda config, weights: replace(config, weights=weights[0]),
+    train=train,
+    check_test=lambda images, how: test_split(images),
+    score=score,
+    trained=trained_config,
+    pictures=pictures,
+)

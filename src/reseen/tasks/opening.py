@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 
 from reseen.data import fraction, join, open_data, open_search_data
@@ -12,26 +11,10 @@ from reseen.data.scenes import search_layout
 from reseen.errors import ReseenError
 from reseen.records import ReidData, SearchData
 from reseen.street import update_scenes
-from reseen.training import BEST, LABEL_FREE, LAST
-
-FILES = {"last": LAST, "best-on-test": BEST, "label-free": LABEL_FREE}
+from reseen.tasks.task import USUAL, Reading
 
 
-def chosen_file(run: Path, epoch: str) -> Path:
-    """The checkpoint of a run folder that ``epoch`` (a key of :data:`FILES`) takes; a file is taken as it is.
-
-    Raises:
-        ReseenError: the run has none of that kind.
-    """
-    if not run.is_dir():
-        return run
-    path = run / "checkpoint" / FILES[epoch]
-    if not path.is_file() and (run / "checkpoint" / LAST).is_file():
-        raise ReseenError(f"{run} chose no {epoch} network: take --epoch last")
-    return path
-
-
-def open_crops(data: Path, wanted_by: str, *, camera_pattern: str | None = None) -> ReidData:
+def open_crops(data: Path, wanted_by: str, how: Reading = USUAL) -> ReidData:
     """:func:`reseen.data.open_data`, but not the frames of a data set with scenes as if they were crops.
 
     Args:
@@ -42,7 +25,7 @@ def open_crops(data: Path, wanted_by: str, *, camera_pattern: str | None = None)
     """
     scenes = _holds_scenes(data)
     try:
-        images = open_data(data, camera_pattern=camera_pattern)
+        images = open_data(data, camera_pattern=how.camera_pattern)
     except ReseenError:
         if not scenes:
             raise
@@ -55,20 +38,19 @@ def open_crops(data: Path, wanted_by: str, *, camera_pattern: str | None = None)
     )
 
 
-def open_scenes(data: Path, wanted_by: str, *, also: Sequence[Path] = (), share: float = 1.0) -> SearchData:
+def open_scenes(data: Path, wanted_by: str, how: Reading = USUAL) -> SearchData:
     """:func:`reseen.data.open_search_data`; where there are no scenes, the error names who wanted them.
 
-    Args:
-        also: further sets for training (:func:`reseen.data.join`).
-        share: of all training scenes (:func:`reseen.data.fraction`, seed 0).
+    Further sets for training are joined (:func:`reseen.data.join`); a share of all training scenes is the same each
+    time (:func:`reseen.data.fraction`, seed 0).
     """
     if os.path.exists(os.path.expanduser(data)) and not _holds_scenes(data):
         raise ReseenError(
             f"{wanted_by} searches in scenes and {shown(data)} holds none with person boxes: give the folder of "
             "CUHK-SYSU or PRW or a COCO .json (docs/data.md), or take a method for crops"
         )
-    scenes = join([open_search_data(data), *(open_scenes(path, wanted_by) for path in also)])
-    return scenes if share == 1 else fraction(scenes, share, seed=0)
+    scenes = join([open_search_data(data), *(open_scenes(path, wanted_by) for path in how.also)])
+    return scenes if how.share == 1 else fraction(scenes, how.share, seed=0)
 
 
 def _holds_scenes(data: Path) -> bool:

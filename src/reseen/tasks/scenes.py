@@ -1,58 +1,45 @@
-"""``reseen train r-siamnet`` and the scoring of such a run: scenes with boxes in, a network that searches out."""
+"""Whole scenes with person boxes: one network that finds persons and tells them apart."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from reseen.commands.report import report
 from reseen.config import Config
-from reseen.distributed import ALONE, Ranks, join
+from reseen.data.galleries import DEFAULT_SIZE
+from reseen.data.paths import shown
+from reseen.distributed import ALONE, Ranks
 from reseen.errors import ReseenError
 from reseen.evaluation import Keep
-from reseen.evaluation.search import evaluate_searcher
-from reseen.methods import get_method
-from reseen.metrics import clustering_scores
+from reseen.evaluation.search import FoundScenes, evaluate_searcher, find_persons
+from reseen.inference import PersonSearcher, load_searcher
 from reseen.progress import Progress
-from reseen.records import UNLABELLED, SearchData
+from reseen.records import UNLABELLED, Labels, Probe, Scene, SearchData
 from reseen.tasks.configure import configuration
+from reseen.tasks.opening import open_scenes
+from reseen.tasks.pictures import FeatureMap, Picture
+from reseen.tasks.search_results import even, search_results
+from reseen.tasks.task import Scored, Scoring, Task
 from reseen.tasks.usable import usable_scenes
-from reseen.training import Method, Run, fit
-from reseen.training.run_folder import keep_per_query
+from reseen.tasks.watched import Watch, fit_watched, watcher
+from reseen.training import LAST, START, Method, Run, trained_config
+from reseen.training.run_folder import chosen_file, keep_per_query
+
+TSNE_PEOPLE, TSNE_BOXES = 10, 60  # identities (Fig. 6), and boxes of each at most
 
 
-def train_search(
-    method: str,
-    scenes: SearchData,
-    run: Path | None,
-    resume: bool,
-    weights: str | None,
-    recipe: str | None,
-    config: Path | None,
-    settings: list[str],
-) -> Path:
-    """Train on scenes, score where they have a test part, write the report. Returns the run folder."""
-    with join() as ranks:
-        folder = run or Path("runs") / f"{Path(recipe or method).stem}-{scenes.name.lower()}"
-        resolved = configuration(method, folder, resume, recipe, config, settings, weights)
-        with Progress(quiet=not ranks.first) as progress:
-            scenes = usable_scenes(scenes, max_bad_share=resolved.data.max_bad_share, progress=progress)
-        train_search_run(resolved, scenes, folder, resume=resume, ranks=ranks)
-        if ranks.first:
-            report(folder, scenes=scenes)
-    return folder
-
-
-def train_search_run(
+def train(
     config: Config,
     scenes: SearchData,
-    folder: Path,
-    *,
+    run_dir: Path,
     resume: bool,
-    weights: str | Path | None = None,
     ranks: Ranks = ALONE,
 ) -> Run:
     """One run on scenes that are already :func:`usable_scenes`, in each of the processes ``ranks``.
@@ -60,7 +47,7 @@ def train_search_run(
     Raises:
         ReseenError: fewer than two persons to tell apart, or see :func:`reseen.training.fit`.
     """
-    if str(weights or config.weights) == "none" and config.search.freeze:
+    if config.weights == "none" and config.search.freeze:
         raise ReseenError(
             "search.freeze=true keeps pretrained layers as they are, and --weights none has none to keep: "
             "set search.freeze=false, or give weights"
@@ -69,36 +56,168 @@ def train_search_run(
         raise ReseenError(
             f"{scenes.root} has {scenes.train_boxes} persons to train on: give scenes with more boxes"
         )
-    with Progress(quiet=not ranks.first) as progress:
-        return fit(
-            config,
-            scenes.train,
-            get_method(config.method),
-            folder=folder,
-            root=scenes.root,
-            weights=weights,
-            resume=resume,
-            watch=lambda state, method: watch_search(state, method, scenes, keep=keep_per_query(folder)),
-            step=progress.step,
-            say=progress.say,
-            ranks=ranks,
-        )
+    return fit_watched(
+        config,
+        scenes.train,
+        run_dir,
+        root=scenes.root,
+        resume=resume,
+        ranks=ranks,
+        watch=scene_watcher(config, scenes, keep_per_query(run_dir)),
+    )
 
 
-def watch_search(run: Run, method: Method, scenes: SearchData, *, keep: Keep | None = None) -> dict[str, Any]:
-    """Diagnostics after an epoch. Identities are read here and nowhere earlier; nothing flows back.
-
-    Only the first of several processes scores. ``keep`` is given each query's average precision.
-    """
-    record: dict[str, Any] = {}
-    if scenes.train_identities is not None and run.config.search.cluster:
+def scene_watcher(config: Config, scenes: SearchData, keep: Keep | None = None) -> Watch:
+    """Diagnostics of a run on scenes; ``keep`` is given each query's average precision."""
+    identities: Labels | None = None
+    if scenes.train_identities is not None and config.search.cluster:
         identities = np.concatenate(scenes.train_identities)
-        known = identities != UNLABELLED
-        if known.any():
-            scores = clustering_scores(run.labels[known], identities[known])
-            record["diagnostics"] = {name: float(value) for name, value in asdict(scores).items()}
-    every, last = run.config.train.evaluate_every, run.epoch == run.config.train.epochs
-    if scenes.test and scenes.probes and run.ranks.first and (last or (every and run.epoch % every == 0)):
-        network = method.deployed(run.networks)
-        record["test"] = evaluate_searcher(network, scenes, run.config, step=run.step, keep=keep)
-    return record
+    return watcher(identities, partial(_score_epoch, scenes, keep))
+
+
+def _score_epoch(scenes: SearchData, keep: Keep | None, run: Run, method: Method) -> dict[str, Any] | None:
+    """Test scores after an epoch, by the first of several processes."""
+    if not (scenes.test and scenes.probes and run.ranks.first):
+        return None
+    network = method.deployed(run.networks)
+    return evaluate_searcher(network, scenes, run.config, step=run.step, keep=keep)
+
+
+def score(source: Path, scenes: SearchData, how: Scoring, progress: Progress) -> list[Scored]:
+    """Score a run folder or a checkpoint file on the test scenes: features are computed once for all gallery sizes."""
+    network, checkpoint = load_searcher(chosen_file(source, how.epoch))
+    config = checkpoint.config
+    if how.paths is not None:
+        config = replace(config, search=replace(config.search, paths_at_test=how.paths))
+    sizes = gallery_sizes(scenes, how.gallery_sizes)
+    kept: list[NDArray[np.float64]] = []
+    record = evaluate_searcher(
+        network, scenes, config, sizes=sizes or (None,), step=progress.step, keep=kept.append
+    )
+    about = {"data": scenes.name, "epoch": checkpoint.state["epoch"], "chosen": how.epoch}
+    return [scenes_scored(record, kept[0], sizes, about | {"paths": config.search.paths_at_test})]
+
+
+def gallery_sizes(scenes: SearchData, asked: Sequence[int]) -> tuple[int, ...]:
+    """The gallery sizes to score: those asked for, or the usual one; empty where the data has one gallery.
+
+    Raises:
+        ReseenError: no test scenes with queries, or no gallery of such a size.
+    """
+    if not scenes.test or not scenes.probes:
+        raise ReseenError(
+            f"{shown(scenes.root)} has no test scenes with queries: scoring needs a benchmark's layout "
+            "(docs/data.md)"
+        )
+    there = scenes.gallery_sizes
+    for size in asked:
+        if size not in there:
+            hint = f"give {', '.join(map(str, there))}" if there else "it has one gallery"
+            raise ReseenError(f"{scenes.name} has no gallery of {size} images: {hint}")
+    usual = () if not there else (DEFAULT_SIZE if DEFAULT_SIZE in there else max(there),)
+    return tuple(asked) or usual
+
+
+def scenes_scored(
+    record: dict[str, Any],
+    average_precision: NDArray[np.float64],
+    sizes: Sequence[int],
+    about: Mapping[str, Any],
+) -> Scored:
+    """A record of :func:`reseen.evaluation.search.search_record` for people and for evaluations.jsonl."""
+    lines = [f"left out: {line}" for line in record.get("left_out", ())]
+    galleries = record.get("galleries") or {"all" if not sizes else str(sizes[0]): record}
+    persons = {name: record[name] for name in ("detection_ap", "detection_recall")}
+    log = []
+    for size, scores in galleries.items():
+        name = about["data"] if size == "all" else f"{about['data']}, gallery of {size}"
+        kept = {key: scores[key] for key in scores if key == "mean_ap" or key.startswith("top")}
+        tops = "  ".join(f"top-{key[3:]} {value:.1%}" for key, value in kept.items() if key != "mean_ap")
+        lines.append(f"{name}: mAP {kept['mean_ap']:.1%}  {tops}  ({scores['queries']:,} queries)")
+        log.append({**about, "gallery": size, "queries": scores["queries"], **kept, **persons})
+    lines.append(f"persons found: AP {persons['detection_ap']:.1%}  recall {persons['detection_recall']:.1%}")
+    return Scored(record, record, average_precision, tuple(lines), tuple(log))
+
+
+def pictures(run_dir: Path, scenes: SearchData, progress: Progress) -> list[Picture]:
+    """A search result, where there are queries, and t-SNE, where training identities are known."""
+    start, _ = load_searcher(run_dir / "checkpoint" / START)
+    last, checkpoint = load_searcher(run_dir / "checkpoint" / LAST)
+    config = checkpoint.config
+
+    def find(some: Sequence[Scene], names: Sequence[str], probes: Sequence[Probe]) -> FoundScenes:
+        return find_persons(last, some, names, config, probes=probes, step=progress.step)
+
+    searchers = {"before training": start, "after training": last}
+    models = {name: PersonSearcher(network, config) for name, network in searchers.items()}
+    found: list[Picture | None] = [
+        search_results(scenes, find),
+        feature_map(scenes, models, config.seed, progress),
+    ]
+    return [picture for picture in found if picture is not None]
+
+
+def feature_map(
+    scenes: SearchData, models: Mapping[str, PersonSearcher], seed: int, progress: Progress
+) -> FeatureMap | None:
+    """Boxes of training scenes of the persons who have most of them, under each model.
+
+    Identities choose and colour the points and do nothing else. None where they are not known.
+    """
+    if scenes.train_identities is None:
+        return None
+    counts = Counter(person for labels in scenes.train_identities for person in labels.tolist())
+    del counts[UNLABELLED]
+    people = sorted(counts, key=lambda person: (-counts[person], person))[:TSNE_PEOPLE]
+    places = np.array(
+        [
+            (scene, row, person)
+            for scene, labels in enumerate(scenes.train_identities)
+            for row, person in enumerate(labels.tolist())
+            if person in people
+        ],
+        dtype=np.int64,
+    ).reshape(-1, 3)
+    places = places[
+        sorted(row for person in people for row in even(np.flatnonzero(places[:, 2] == person), TSNE_BOXES))
+    ]
+    if len(places) < 5:
+        return None
+    return FeatureMap(
+        {name: _embed_boxes(searcher, scenes.train, places, progress) for name, searcher in models.items()},
+        places[:, 2],
+        seed,
+        title="Persons of training scenes in feature space (t-SNE)",
+        alt=f"{len(places)} boxes of the {len(people)} persons who have most of them in the training scenes, under "
+        "each model, coloured by identity (Fig. 6); identities choose and colour the points and do nothing else.",
+    )
+
+
+def _embed_boxes(
+    searcher: PersonSearcher, scenes: Sequence[Scene], places: NDArray[np.int64], progress: Progress
+) -> NDArray[np.float32]:
+    """Features ``[n, D]`` of annotated boxes, by rows (scene, box in it, ...) ``[n, 2 or more]``, scene by scene."""
+    parts = []
+    numbers = np.unique(places[:, 0]).tolist()
+    for done, scene in enumerate(numbers, start=1):
+        boxes = places[places[:, 0] == scene, 1]
+        parts.append(searcher.embed(scenes[scene].path, scenes[scene].boxes[boxes]))
+        progress.step("embed persons", done, len(numbers))
+    return np.concatenate(parts)
+
+
+SCENES: Task[Config, SearchData] = Task(
+    name="scenes",
+    methods=("r-siamnet",),
+    options=frozenset({"also", "share", "gallery_sizes", "paths"}),
+    configure=configuration,
+    open=open_scenes,
+    usable=usable_scenes,
+    steps=lambda config: (config,),
+    begin=lambda config, weights: replace(config, weights=weights[0]),
+    train=train,
+    check_test=lambda scenes, how: gallery_sizes(scenes, how.gallery_sizes),
+    score=score,
+    trained=trained_config,
+    pictures=pictures,
+)

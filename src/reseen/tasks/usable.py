@@ -15,7 +15,7 @@ from reseen.records import Crop, LabelledCrops, Labels, ReidData, SearchData
 NAMED = 20  # skipped files that are named; beyond that they are counted
 
 
-def usable(images: ReidData, *, max_bad_share: float, progress: Progress, ranks: Ranks = ALONE) -> ReidData:
+def usable(images: ReidData, max_bad_share: float, progress: Progress, ranks: Ranks = ALONE) -> ReidData:
     """``images`` without the files that cannot be read, in every split; a split without images stays as it is.
 
     Of several processes the first looks, and knows why; the others leave out what it left out.
@@ -55,7 +55,9 @@ def usable(images: ReidData, *, max_bad_share: float, progress: Progress, ranks:
     return replace(images, train=train, train_identities=identities, query=query, gallery=gallery)
 
 
-def usable_scenes(data: SearchData, *, max_bad_share: float, progress: Progress) -> SearchData:
+def usable_scenes(
+    data: SearchData, max_bad_share: float, progress: Progress, ranks: Ranks = ALONE
+) -> SearchData:
     """``data`` without scenes that cannot be read and boxes outside of them; says what was left out.
 
     Where no gallery shows whom it is searched for, the queries go too: an epoch that cannot be scored would never be

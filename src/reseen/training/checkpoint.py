@@ -21,9 +21,6 @@ from torch import Tensor
 from reseen.config import Config, differences, from_yaml, to_yaml
 from reseen.errors import ReseenError
 from reseen.files import new_file
-from reseen.models import Encoder, build_encoder
-from reseen.models.pyramid import build_pyramid
-from reseen.models.search import SearchNetwork, build_search_network
 from reseen.training.run import Run, learning_rate
 
 LAST = "last.safetensors"
@@ -175,39 +172,6 @@ def save_encoder(
     tensors = {f"networks.{deployed}.{name}": tensor for name, tensor in weights.items()}
     state = {"config": _shareable(run.config), "epoch": epoch, "why": why, "deployed": deployed}
     write_checkpoint(path, tensors, state)
-
-
-def load_encoder(source: Path, *, branch: str | None = None) -> tuple[Encoder, Checkpoint]:
-    """One branch of a trained model, in evaluation mode.
-
-    Args:
-        source: a run folder (its last checkpoint) or a checkpoint file.
-        branch: ``first`` or ``second``; None takes the branch that the method ships.
-    """
-    path = source / "checkpoint" / LAST if source.is_dir() else source
-    checkpoint = read_checkpoint(path)
-    if checkpoint.config.method == "r-siamnet":
-        raise ReseenError(f"{path} searches scenes (r-siamnet): give a model for crops")
-    name = branch or checkpoint.state["deployed"]
-    tensors = checkpoint.under(f"networks.{name}.")
-    if not tensors:
-        raise ReseenError(f"{path} holds no branch {name!r}: leave --branch out to take the one it ships")
-    encoder = build_encoder(checkpoint.config.model)
-    encoder.load_state_dict(tensors)
-    return encoder.eval(), checkpoint
-
-
-def load_searcher(source: Path) -> tuple[SearchNetwork, Checkpoint]:
-    """The network of a trained person search, in evaluation mode, from a run folder or a checkpoint file."""
-    path = source / "checkpoint" / LAST if source.is_dir() else source
-    checkpoint = read_checkpoint(path)
-    config = checkpoint.config
-    if config.method != "r-siamnet":
-        raise ReseenError(f"{path} holds a model for crops ({config.method}): give one that searches scenes")
-    pyramid, _ = build_pyramid(config.model.backbone, channels=config.search.channels, weights="none")
-    network = build_search_network(config, pyramid)
-    network.load_state_dict(checkpoint.under(f"networks.{checkpoint.state['deployed']}."))
-    return network.eval(), checkpoint
 
 
 def _shareable(config: Config) -> str:

@@ -60,7 +60,8 @@ def train_epoch(run: Run, images: Images, method: Method) -> EpochStats:
     run.step("cluster", 0, 1)
     pseudo = method.assign(run, features, cameras_of(images))
     if config.cluster.enabled and pseudo.num_clusters < 2:
-        raise ReseenError(_too_few_classes(run, pseudo))
+        left = f"epoch {run.epoch + 1}: {pseudo.num_clusters} classes are left"
+        raise ReseenError(f"{left} {method.advice(run, pseudo)}")
     previous, run.labels = run.labels, pseudo.labels
     method.remember(run, features, pseudo)
     stats = _describe(features, pseudo, previous, images)
@@ -128,25 +129,6 @@ def _describe(features: Tensor, pseudo: PseudoLabels, previous: Labels, images: 
         feature_spread=feature_spread(features),
         label_free=criteria[DEFAULT_CRITERION],
         criteria=criteria,
-    )
-
-
-def _too_few_classes(run: Run, pseudo: PseudoLabels) -> str:
-    begin = f"epoch {run.epoch + 1}: {pseudo.num_clusters} classes are left"
-    if run.config.method == "r-siamnet":  # FINCH has no knob
-        return f"{begin}, everybody is one person: begin with better weights (--weights), or give more scenes"
-    cluster = run.config.cluster
-    alone = pseudo.num_outliers / max(len(pseudo.labels), 1)
-    knob = (
-        f"lower cluster.k1 (now {cluster.k1}) for {len(pseudo.labels)} images"
-        if len(pseudo.labels) <= 2 * cluster.k1
-        else f"raise cluster.eps (now {cluster.eps}) or lower cluster.k1 (now {cluster.k1})"
-        if alone > 0.5
-        else f"lower cluster.eps (now {cluster.eps}), or start from better weights (--weights)"
-    )
-    return (
-        f"{begin} ({alone:.0%} of the images in none), "
-        f"there is nothing to contrast: {knob}, in a new --run; what was saved is kept"
     )
 
 

@@ -23,7 +23,6 @@ from reseen.records import persons_of
 from reseen.training.checkpoint import LAST, restore_run, save_encoder, save_run, trained_config
 from reseen.training.environment import environment
 from reseen.training.epoch import train_epoch
-from reseen.training.health import warnings
 from reseen.training.parallel import check_batch
 from reseen.training.run import Images, Method, Run, Step, learning_rate
 from reseen.training.settle import measured_precision, settled
@@ -117,14 +116,14 @@ def fit(
         config = replace(config, weights=str(weights))
     last = folder / "checkpoint" / LAST
     data = fingerprint(images, root)
-    check_batch(config, ranks)
+    check_batch(config, ranks, grouped=method.groups_batch)
     ranks.agree(_everywhere(config), "has other settings", "give each the same words")
     ranks.agree(data, "sees other images", "give each the same --data")
     begun = ranks.broadcast(last.exists)
     if begun and not resume:
         raise ReseenError(f"{folder} already holds a run: continue it with --resume, or choose another --run")
     continued = trained_config(last) if begun else None
-    config = settled(config, int(persons_of(images).sum()), continued)
+    config = settled(config, int(persons_of(images).sum()), continued, draws=method.draws)
     start = "none" if begun else config.weights
     run = new_run(config, method, weights=start, say=say, ranks=ranks, measure=not begun)
     config = run.config
@@ -146,7 +145,8 @@ def fit(
             "lr": learning_rate(config, run.epoch - 1),
             **asdict(stats),
         }
-        record["warnings"] = warnings(stats, config, run.epoch, run.labels)
+        signs = (sign(stats, config, run.epoch, run.labels) for sign in method.signs)
+        record["warnings"] = [line for line in signs if line]
         if watch is not None:
             record |= watch(run, method)
         record["seconds"]["epoch"] = time.perf_counter() - started

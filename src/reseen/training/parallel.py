@@ -74,8 +74,9 @@ def losses_of(run: Run, method: Method) -> Losses:
     return cast(Losses, run.averaged)
 
 
-def check_batch(config: Config, ranks: Ranks) -> None:
-    """Check that every process gets the same number of images, in whole groups of batch norm.
+def check_batch(config: Config, ranks: Ranks, *, grouped: bool = True) -> None:
+    """Check that every process gets the same number of images, and, where it is ``grouped``, in whole groups of batch
+    norm.
 
     Raises:
         ReseenError: it does not; names the setting to change.
@@ -88,7 +89,7 @@ def check_batch(config: Config, ranks: Ranks) -> None:
             f"train.batch_size is {size}, which {ranks.ranks} processes cannot share equally: "
             f"set it to a multiple of {ranks.ranks}, or start another number of processes"
         )
-    if config.method == "r-siamnet":  # its batch norm is frozen, or sees its own scenes only
+    if not grouped:
         return
     share = size // ranks.ranks
     if group == 0:

@@ -53,29 +53,44 @@ class Run:
         return autocast(self.device, self.precision)
 
 
-@dataclass(frozen=True)
+def _nothing(*_: Any) -> None: ...
+
+
+def _no_views(config: Config) -> tuple[str, ...]:
+    return ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Method:
     """What one paper does differently; everything else is :func:`reseen.training.train_epoch`.
 
     ``run.memory`` is theirs alone: ``start`` fills it, ``embed`` may refresh it, ``remember`` and ``update`` move it.
     """
 
+    # what it works on: crops share these (reseen.methods.common.ON_CROPS)
     encoder: Callable[[Config], nn.Module]  # what the weights of a run are loaded into
-    choose: Callable[[Run, PseudoLabels, Images], Batches]  # who is in which batch of this epoch
+    shipped: Callable[[Config, Any], nn.Module]  # an encoder as it is used after training
+    choose: Callable[[Run, PseudoLabels, Images], Batches]  # which persons are in which batch of this epoch
     load: Callable[[Run, Images, Batches, tuple[str, ...]], Iterator[Batch]]  # this process's share of them
-    rehearse: Callable[
-        [nn.Module, Config, int], Tensor
-    ]  # a forward pass of so many random images, to a scalar
-    build: Callable[[Config, Any], nn.Module]  # networks around it
+    rehearse: Callable[[nn.Module, Config, int], Tensor]  # forward pass of so many random images, to a scalar
+    advice: Callable[[Run, PseudoLabels], str]  # what to do where fewer than two classes are left
+    signs: tuple[Callable[..., str | None], ...] = ()  # of trouble to come (reseen.training.health)
+    draws: float | None = (
+        None  # of an image in an epoch, where train.iterations is auto; None: `choose` knows
+    )
+    groups_batch: bool = True  # whether its batch norm sees groups of model.bn_group_size images
+
+    # what it computes
+    build: Callable[[Config, Any], nn.Module]  # networks around the encoder
     deployed: Callable[[nn.Module], Any]  # the part that is evaluated and shipped
-    views: Callable[[Config], tuple[str, ...]]  # what a batch of crops holds: "first", "second"
-    start: Callable[[Run, Images], None]  # once, before the first epoch
+    views: Callable[[Config], tuple[str, ...]] = _no_views  # what a batch of crops holds: "first", "second"
+    start: Callable[[Run, Images], None] = _nothing  # once, before the first epoch
     embed: Callable[[Run, Images], Tensor]  # features [M, D] that are clustered
     assign: Callable[[Run, Tensor, Labels], PseudoLabels]  # (run, features, cameras) -> pseudo labels
-    remember: Callable[[Run, Tensor, PseudoLabels], None]  # once an epoch, after clustering
+    remember: Callable[[Run, Tensor, PseudoLabels], None] = _nothing  # once an epoch, after clustering
     losses: Callable[[Run, Batch, Tensor], tuple[dict[str, Tensor], dict[str, Tensor]]]
     # (run, batch, labels [N]) -> ({term: scalar}, {memory name: features [N, D]})
-    update: Callable[[Run, Tensor, Tensor, dict[str, Tensor]], None]
+    update: Callable[[Run, Tensor, Tensor, dict[str, Tensor]], None] = _nothing
     # (run, rows [N], labels [N], features), after optimizer.step()
 
 

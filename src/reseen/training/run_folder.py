@@ -16,8 +16,25 @@ from numpy.typing import NDArray
 
 from reseen.errors import ReseenError
 from reseen.files import write_file
+from reseen.training.checkpoint import LAST
+from reseen.training.fit import BEST, LABEL_FREE
 
+FILES = {"last": LAST, "best-on-test": BEST, "label-free": LABEL_FREE}
 PER_QUERY = "average-precision.npy"  # float64 [Q] of the epoch that was scored last; nan: no valid match
+
+
+def chosen_file(run_dir: Path, epoch: str) -> Path:
+    """The checkpoint of a run folder that ``epoch`` (a key of :data:`FILES`) takes; a file is taken as it is.
+
+    Raises:
+        ReseenError: the run has none of that kind.
+    """
+    if not run_dir.is_dir():
+        return run_dir
+    path = run_dir / "checkpoint" / FILES[epoch]
+    if not path.is_file() and (run_dir / "checkpoint" / LAST).is_file():
+        raise ReseenError(f"{run_dir} chose no {epoch} network: take --epoch last")
+    return path
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:

@@ -16,22 +16,21 @@ from reseen.data.transforms import MEAN, STD
 from reseen.device import autocast, resolve_precision
 from reseen.models.weights import pixel_statistics
 
-DRAWS = 2.0  # of an image in an epoch: the paper's 400 batches of 64 for the 12,936 images of Market-1501
-IMAGES_PER_NEIGHBOUR, LEAST_NEIGHBOURS, MOST_NEIGHBOURS = (
-    100,
-    10,
-    30,
-)  # k1 by the number of images; 30: the paper
+# k1 by the number of images; 30: the paper
+IMAGES_PER_NEIGHBOUR, LEAST_NEIGHBOURS, MOST_NEIGHBOURS = 100, 10, 30
 NEIGHBOURS_PER_EXPANSION = 5  # k1 / k2: 30 / 6 in the paper
 TRIAL_STEPS, TRIAL_IMAGES = 2, 32
 GAIN = 0.9  # of float32's time that bf16 may take at most: below that, its rounding buys nothing
 
 
-def settled(config: Config, persons: int, before: Config | None = None) -> Config:
+def settled(
+    config: Config, persons: int, before: Config | None = None, *, draws: float | None = None
+) -> Config:
     """``config`` without open values: pixels as the weights were trained, sizes by the number of ``persons``.
 
     What a run decided holds when it goes on: ``before`` is the configuration of its checkpoint. The precision is
-    chosen later (:func:`measured_precision`), for that needs the network.
+    chosen later (:func:`measured_precision`), for that needs the network. ``draws``: of an image in an epoch, where
+    ``train.iterations`` is open; None: it stays open.
     """
     data, cluster, train = config.data, config.cluster, config.train
     if before is not None:
@@ -45,16 +44,14 @@ def settled(config: Config, persons: int, before: Config | None = None) -> Confi
             train = replace(train, precision=before.train.precision)
         return replace(config, data=data, cluster=cluster, train=train)
     if not data.mean:
-        random = (
-            config.weights == "none"
-        )  # nothing was trained on any pixels: ImageNet's, as for our own networks
+        random = config.weights == "none"  # trained on no pixels: ImageNet's, as for our own networks
         mean, std = (MEAN, STD) if random else pixel_statistics(config.model.backbone)
         data = replace(data, mean=mean, std=std)
     if not cluster.k1:
         k1 = min(max(persons // IMAGES_PER_NEIGHBOUR, LEAST_NEIGHBOURS), MOST_NEIGHBOURS)
         cluster = replace(cluster, k1=k1, k2=max(1, k1 // NEIGHBOURS_PER_EXPANSION))
-    if not train.iterations and config.method != "r-siamnet":
-        train = replace(train, iterations=max(1, math.ceil(DRAWS * persons / train.batch_size)))
+    if not train.iterations and draws is not None:
+        train = replace(train, iterations=max(1, math.ceil(draws * persons / train.batch_size)))
     return replace(config, data=data, cluster=cluster, train=train)
 
 

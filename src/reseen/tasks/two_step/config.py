@@ -11,9 +11,12 @@ import yaml
 
 from reseen.config import Config, from_yaml, read_tree, resolve
 from reseen.errors import ReseenError
-from reseen.tasks.configure import CROPS, SCENES, TWO_STEP, begins_with
+from reseen.inference import STEPS
+from reseen.tasks.configure import begins_with
+from reseen.tasks.crops import CROPS
+from reseen.tasks.task import Settings
 
-STEPS = ("detector", "reid")  # also the names of their folders in the run folder
+TWO_STEP, DETECTOR = "two-step", "r-siamnet"
 DETECTION_ALONE = ("search.self_instance=false", "search.inter_instance=false", "search.cluster=false")
 
 
@@ -25,58 +28,53 @@ class TwoStepConfig:
     reid: Config
 
     def __post_init__(self) -> None:
-        if self.detector.method not in SCENES or self.detector.search.reidentifies:
+        if self.detector.method != DETECTOR or self.detector.search.reidentifies:
             raise ReseenError(
                 "the detector of two-step is r-siamnet's, trained for detection alone: leave detector.method, "
                 "and detector.search.self_instance, inter_instance and cluster, as they are"
             )
-        if self.reid.method not in CROPS:
+        if self.reid.method not in CROPS.methods:
             raise ReseenError(f"the second step needs a recipe for crops, not {self.reid.recipe} (--recipe)")
 
 
-def two_step_configuration(
-    folder: Path,
-    resume: bool,
-    recipe: str | None,
-    config: Path | None,
-    settings: list[str],
-    weights: str | None = None,
-) -> TwoStepConfig:
-    """``recipe`` of the second step (default: spcl), a file with sections ``detector`` and ``reid``, and settings.
+def two_step_configuration(method: str, run_dir: Path, resume: bool, given: Settings) -> TwoStepConfig:
+    """Recipe of the second step (default: spcl), a file with sections ``detector`` and ``reid``, and settings.
 
     ``detector.KEY=VALUE`` and ``reid.KEY=VALUE`` are for one step, ``KEY=VALUE`` for both. A resumed run without any of
     them takes its own. Both steps begin with the same ``weights``, unless file or settings say otherwise.
 
     Raises:
-        ReseenError: a key, value or recipe that cannot be used (says which step), or ``folder`` holds another run.
+        ReseenError: a key, value or recipe that cannot be used (says which step), or ``run_dir`` holds another run.
     """
-    begin = dict.fromkeys(STEPS, weights)
-    if resume and (folder / "config.yaml").exists():
-        stored, sections = read_two_step(folder), read_tree(folder / "config.yaml")
+    begin = dict.fromkeys(STEPS, given.weights)
+    if resume and (run_dir / "config.yaml").exists():
+        stored, sections = read_two_step(run_dir), read_tree(run_dir / "config.yaml")
         for step in STEPS:
-            begin[step] = begins_with(folder / step, getattr(stored, step), sections[step], weights, folder)
-        if recipe is None and config is None and not settings:
+            begin[step] = begins_with(
+                run_dir / step, getattr(stored, step), sections[step], given.weights, run_dir
+            )
+        if given.plain:
             steps = {step: replace(getattr(stored, step), weights=begin[step]) for step in STEPS}
             return TwoStepConfig(**steps)
-    tree = read_tree(config) if config is not None else {}
+    tree = read_tree(given.config) if given.config is not None else {}
     if not isinstance(tree, Mapping):
         raise ReseenError(
-            f"{config}: expected the sections detector and reid, or lines of the form key: value"
+            f"{given.config}: expected the sections detector and reid, or lines of the form key: value"
         )
     shared = {key: value for key, value in tree.items() if key not in STEPS}
     resolved = {}
-    for step, default in zip(STEPS, (SCENES[0], recipe or "spcl"), strict=True):
+    for step, default in zip(STEPS, (DETECTOR, given.recipe or "spcl"), strict=True):
         own = tree.get(step) or {}
         if not isinstance(own, Mapping):
-            raise ReseenError(f"{config}: {step} is a section; write for instance {step}: {{seed: 2}}")
+            raise ReseenError(f"{given.config}: {step} is a section; write for instance {step}: {{seed: 2}}")
         words = list(DETECTION_ALONE) if step == "detector" else []
-        for setting in settings:
+        for setting in given.settings:
             first, dot, rest = setting.lstrip().partition(".")
             if first == step and dot:
                 words.append(rest)
             elif first not in STEPS:
                 words.append(setting)
-        name = default if step == "reid" and recipe else str(own.get("recipe", default))
+        name = default if step == "reid" and given.recipe else str(own.get("recipe", default))
         try:
             resolved[step] = resolve(name, _merged(shared, own), words, begin[step])
         except ReseenError as error:
@@ -100,18 +98,6 @@ def read_two_step(folder: Path) -> TwoStepConfig:
         return TwoStepConfig(**{step: from_yaml(yaml.safe_dump(tree[step])) for step in STEPS})
     except ReseenError as error:
         raise ReseenError(f"{path}: {error}") from error
-
-
-def is_two_step(folder: Path) -> bool:
-    """Whether ``folder`` is the run folder of ``reseen train two-step``."""
-    path = folder / "config.yaml"
-    if not path.is_file():
-        return False
-    try:
-        tree = read_tree(path)
-    except ReseenError:
-        return False
-    return isinstance(tree, Mapping) and tree.get("method") == TWO_STEP
 
 
 def _merged(shared: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:

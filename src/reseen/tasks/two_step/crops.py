@@ -15,10 +15,10 @@ from torch import Tensor
 
 from reseen.data.images import read_image
 from reseen.errors import ReseenError
+from reseen.evaluation.two_steps import MIN_SCORE, Found, cut_out
 from reseen.files import write_file
 from reseen.metrics import detection_scores
 from reseen.records import UNKNOWN_CAMERA, SceneDetections, SearchData
-from reseen.tasks.two_step.search import MIN_SCORE, Found, cut_out
 
 MANIFEST, SUMMARY = "crops.csv", "summary.json"  # written last: where they are, the crops are complete
 COLUMNS = ("path", "camera", "scene", "x1", "y1", "x2", "y2", "score")

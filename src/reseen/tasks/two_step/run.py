@@ -1,4 +1,4 @@
-"""``reseen train two-step``: a detector alone, then re-identification of what it cut out (R-SiamNet's Table 7).
+"""Scenes in two steps: a detector alone, then re-identification of what it cut out (R-SiamNet's Table 7).
 
 The run folder holds three parts, made one after the other: ``detector/`` (a run), ``crops/``, ``reid/`` (a run).
 """
@@ -7,199 +7,195 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from reseen.commands.report import report
-from reseen.config import differences
+import numpy as np
+from numpy.typing import NDArray
+
+from reseen.config import Config, differences
 from reseen.data import fingerprint, open_data
-from reseen.distributed import ALONE, Ranks, join
+from reseen.distributed import ALONE, Ranks
 from reseen.errors import ReseenError
-from reseen.evaluation import Keep
 from reseen.evaluation.search import search_record
+from reseen.evaluation.two_steps import detect_persons
 from reseen.files import write_file
+from reseen.inference import STEPS, load_searcher, two_step_finder
+from reseen.methods import get_method
 from reseen.progress import Progress
 from reseen.records import SearchData
-from reseen.tasks.configure import TWO_STEP
-from reseen.tasks.crops import train_run
-from reseen.tasks.scene_scores import scenes_to_score, tell, usual_size
-from reseen.tasks.scenes import train_search_run
+from reseen.tasks import crops, scenes
+from reseen.tasks.opening import open_scenes
+from reseen.tasks.pictures import Picture
+from reseen.tasks.search_results import search_results
+from reseen.tasks.task import Scored, Scoring, Task, announce
 from reseen.tasks.two_step.config import (
-    STEPS,
+    TWO_STEP,
     TwoStepConfig,
     read_two_step,
     two_step_configuration,
     two_step_yaml,
 )
 from reseen.tasks.two_step.crops import MANIFEST, complete, in_words, read_summary, write_crops
-from reseen.tasks.two_step.search import detect_persons, two_step_finder
 from reseen.tasks.usable import usable_scenes
-from reseen.training import LAST, load_searcher, read_checkpoint, trained_config
+from reseen.training import LAST, read_checkpoint, trained_config
 from reseen.training.checkpoint import MAY_CHANGE
 from reseen.training.parallel import check_batch
-from reseen.training.run_folder import keep_per_query
+from reseen.training.run_folder import PER_QUERY, write_array
 from reseen.training.settle import settled
 
 METRICS, ENVIRONMENT = "metrics.jsonl", "environment.json"
 
 
-def train_two_step(
-    scenes: SearchData,
-    run: Path | None,
-    resume: bool,
-    weights: str | None,
-    recipe: str | None,
-    config: Path | None,
-    settings: list[str],
-) -> Path:
-    """Train the detector, cut out whom it finds, train re-identification on that; score. Returns the run folder.
-
-    What is finished is not done again with ``resume``.
-
-    Raises:
-        ReseenError: ``run`` holds a run and it is not to be resumed, or see :func:`two_step_run`.
-    """
-    with join() as ranks:
-        folder = run or Path("runs") / f"{TWO_STEP}-{scenes.name.lower()}"
-        both = two_step_configuration(folder, resume, recipe, config, settings, weights)
-        taken = ranks.broadcast(lambda: not resume and (folder / "config.yaml").exists())
-        if taken:
-            raise ReseenError(
-                f"{folder} already holds a run: continue it with --resume, or choose another --run"
-            )
-        with Progress(quiet=not ranks.first) as progress:
-            bad = both.detector.data.max_bad_share
-            scenes = usable_scenes(scenes, max_bad_share=bad, progress=progress)
-        two_step_run(both, scenes, folder, resume=resume, ranks=ranks)
-        if ranks.first:
-            report(folder / "detector", scenes=scenes)
-            report(folder / "reid", images=open_data(folder / "crops" / MANIFEST))
-            report(folder, scenes=scenes)
-    return folder
-
-
-def two_step_run(
+def train(
     both: TwoStepConfig,
-    scenes: SearchData,
-    folder: Path,
-    *,
+    data: SearchData,
+    run_dir: Path,
     resume: bool,
     ranks: Ranks = ALONE,
 ) -> None:
     """Both steps on scenes that are already usable, and their scores, in each of the processes ``ranks``.
 
     Args:
-        resume: go on with what ``folder`` holds; a finished run stays as it is.
+        resume: go on with what ``run_dir`` holds; a finished run stays as it is.
 
     Raises:
-        ReseenError: the detector finds nobody, ``folder`` was made with other settings or data, or see
+        ReseenError: the detector finds nobody, ``run_dir`` was made with other settings or data, or see
             :func:`reseen.training.fit`.
     """
     _check_batches(both, ranks)
-    if resume and ranks.broadcast(lambda: _finished(folder, both, scenes)):
+    if ranks.broadcast(lambda: not resume and (run_dir / "config.yaml").exists()):
+        raise ReseenError(
+            f"{run_dir} already holds a run: continue it with --resume, or choose another --run"
+        )
+    if resume and ranks.broadcast(lambda: _finished(run_dir, both, data)):
         return
     if ranks.first:
-        write_file(folder / "config.yaml", two_step_yaml(both))
-        print(f"step 1 of 3, detector -> {folder / 'detector'}")
-    train_search_run(both.detector, scenes, folder / "detector", resume=resume, ranks=ranks)
-    _cut(folder, scenes, ranks)
-    crops = open_data(folder / "crops" / MANIFEST)
+        write_file(run_dir / "config.yaml", two_step_yaml(both))
+        print(f"step 1 of 3, detector -> {run_dir / 'detector'}")
+    scenes.train(both.detector, data, run_dir / "detector", resume, ranks)
+    _cut(run_dir, data, ranks)
+    cut = open_data(run_dir / "crops" / MANIFEST)
     if ranks.first:
-        print(f"step 3 of 3, re-identification by {both.reid.recipe} -> {folder / 'reid'}")
+        print(f"step 3 of 3, re-identification by {both.reid.recipe} -> {run_dir / 'reid'}")
     try:
-        train_run(both.reid, crops, folder / "reid", resume=resume, ranks=ranks)
+        crops.train(both.reid, cut, run_dir / "reid", resume, ranks)
     except ReseenError as error:
         raise ReseenError(f"reid: {error}") from error
     if ranks.first:
-        _finish(folder, scenes)
+        _finish(run_dir, data)
 
 
-def evaluate_two_step(
-    run: Path, data: Path, *, epoch: str = "last", sizes: Sequence[int] = ()
-) -> dict[str, Any]:
-    """Score a two-step run as :func:`reseen.tasks.scene_scores.evaluate_search` does.
-
-    Args:
-        epoch: of the second step; the detector is that of its last epoch.
-        sizes: of the gallery, as there.
-    """
-    scenes, sizes = scenes_to_score(data, f"{run} ({TWO_STEP})", sizes)
-    with Progress() as progress:
-        bad = read_two_step(run).detector.data.max_bad_share
-        scenes = usable_scenes(scenes, max_bad_share=bad, progress=progress)
-    return _score(run, scenes, epoch, sizes)
+def score(source: Path, data: SearchData, how: Scoring, progress: Progress) -> list[Scored]:
+    """Score a run folder as scenes are scored; ``how.epoch`` is of the second step, the detector is its last one."""
+    sizes = scenes.gallery_sizes(data, how.gallery_sizes)
+    number, find = two_step_finder(source, epoch=how.epoch, step=progress.step)
+    found = find(data.test, data.test_names, data.probes)
+    kept: list[NDArray[np.float64]] = []
+    record = search_record(found, data, sizes=sizes or (None,), step=progress.step, keep=kept.append)
+    about = {"data": data.name, "epoch": number, "chosen": how.epoch}
+    return [scenes.scenes_scored(record, kept[0], sizes, about)]
 
 
-def _score(
-    run: Path, scenes: SearchData, epoch: str, sizes: Sequence[int], keep: Keep | None = None
-) -> dict[str, Any]:
-    """Score, print and add to RUN/evaluations.jsonl; ``keep`` is given each query's average precision."""
-    with Progress() as progress:
-        number, find = two_step_finder(run, epoch=epoch, step=progress.step)
-        found = find(scenes.test, scenes.test_names, scenes.probes)
-        record = search_record(found, scenes, sizes=sizes or (None,), step=progress.step, keep=keep)
-    tell(run, {"data": scenes.name, "epoch": number, "chosen": epoch}, record, sizes)
-    return record
+def pictures(run_dir: Path, data: SearchData, progress: Progress) -> list[Picture]:
+    """A search result by both steps, where there are queries."""
+    found = search_results(data, two_step_finder(run_dir, step=progress.step)[1])
+    return [found] if found is not None else []
 
 
 def _check_batches(both: TwoStepConfig, ranks: Ranks) -> None:
     """The batches of the second step too: not after hours of the first."""
     for step in STEPS:
         try:
-            check_batch(getattr(both, step), ranks)
+            config: Config = getattr(both, step)
+            check_batch(config, ranks, grouped=get_method(config.method).groups_batch)
         except ReseenError as error:
             raise ReseenError(f"{step}: {error}") from error
 
 
-def _finished(folder: Path, both: TwoStepConfig, scenes: SearchData) -> bool:
-    """Whether there is nothing left to do in ``folder``; looks before a file of it is touched.
+def _finished(run_dir: Path, both: TwoStepConfig, data: SearchData) -> bool:
+    """Whether there is nothing left to do in ``run_dir``; looks before a file of it is touched.
 
     Raises:
         ReseenError: it was made with other settings, or is finished and was trained on other images.
     """
-    files = {step: folder / step / "checkpoint" / LAST for step in STEPS}
+    files = {step: run_dir / step / "checkpoint" / LAST for step in STEPS}
     for step, last in files.items():
         if not last.exists():
             continue
-        trained, asked = trained_config(last), getattr(both, step)
-        made = differences(trained, settled(asked, 0, trained))
+        trained = trained_config(last)
+        made = differences(trained, settled(getattr(both, step), 0, trained))
         changed = [f"{step}.{key}" for key in made if key not in MAY_CHANGE]
         if changed:
             raise ReseenError(
                 f"{last} was made with other settings ({', '.join(changed)}): resume without changing them, "
                 "or start a new --run"
             )
-    if not (folder / METRICS).exists() or not all(last.exists() for last in files.values()):
+    if not (run_dir / METRICS).exists() or not all(last.exists() for last in files.values()):
         return False
-    if read_checkpoint(files["detector"]).state["data"] != fingerprint(scenes.train, scenes.root):
+    if read_checkpoint(files["detector"]).state["data"] != fingerprint(data.train, data.root):
         raise ReseenError(
-            f"{folder} was trained on other images than --data holds now: give the same data, or start a new --run"
+            f"{run_dir} was trained on other images than --data holds now: give the same data, or start a new --run"
         )
     return True
 
 
-def _cut(folder: Path, scenes: SearchData, ranks: Ranks) -> None:
+def _cut(run_dir: Path, data: SearchData, ranks: Ranks) -> None:
     """The crops of the training scenes, by the first of several processes while the others wait."""
-    crops = folder / "crops"
+    folder = run_dir / "crops"
 
     def cut() -> None:
         with Progress() as progress:
-            if not complete(crops):
-                network, checkpoint = load_searcher(folder / "detector")
-                found = detect_persons(network, scenes.train, checkpoint.config, step=progress.step)
-                write_crops(crops, scenes, found)
-            progress.say(f"step 2 of 3, crops -> {crops}: {in_words(read_summary(crops))}")
+            if not complete(folder):
+                network, checkpoint = load_searcher(run_dir / "detector")
+                found = detect_persons(network, data.train, checkpoint.config, step=progress.step)
+                write_crops(folder, data, found)
+            progress.say(f"step 2 of 3, crops -> {folder}: {in_words(read_summary(folder))}")
 
     ranks.broadcast(cut)
 
 
-def _finish(folder: Path, scenes: SearchData) -> None:
+def _finish(run_dir: Path, data: SearchData) -> None:
     """Score where there is something to score; scores that are there stay."""
-    done = folder / METRICS
-    if not done.exists():
-        record: dict[str, Any] = {"epoch": read_two_step(folder).reid.train.epochs}
-        record["crops"] = read_summary(folder / "crops")
-        if scenes.test and scenes.probes:
-            record["test"] = _score(folder, scenes, "last", usual_size(scenes), keep_per_query(folder))
-        write_file(folder / ENVIRONMENT, (folder / "detector" / ENVIRONMENT).read_bytes())
-        write_file(done, json.dumps(record) + "\n")
+    done = run_dir / METRICS
+    if done.exists():
+        return
+    record: dict[str, Any] = {"epoch": read_two_step(run_dir).reid.train.epochs}
+    record["crops"] = read_summary(run_dir / "crops")
+    if data.test and data.probes:
+        with Progress() as progress:
+            (scored,) = score(run_dir, data, Scoring(), progress)
+        announce(scored, run_dir)
+        write_array(run_dir / PER_QUERY, scored.average_precision)
+        record["test"] = scored.scores
+    write_file(run_dir / ENVIRONMENT, (run_dir / "detector" / ENVIRONMENT).read_bytes())
+    write_file(done, json.dumps(record) + "\n")
+
+
+def _begin(both: TwoStepConfig, weights: Sequence[str]) -> TwoStepConfig:
+    detector, reid = weights
+    return TwoStepConfig(replace(both.detector, weights=detector), replace(both.reid, weights=reid))
+
+
+def parts(run_dir: Path, data: SearchData) -> tuple[tuple[Path, Any], ...]:
+    """The runs inside, each with the data that its report shows."""
+    return (run_dir / STEPS[0], data), (run_dir / STEPS[1], open_data(run_dir / "crops" / MANIFEST))
+
+
+IN_TWO_STEPS: Task[TwoStepConfig, SearchData] = Task(
+    name=TWO_STEP,
+    methods=(TWO_STEP,),
+    options=frozenset({"also", "share", "gallery_sizes"}),
+    configure=two_step_configuration,
+    open=open_scenes,
+    usable=usable_scenes,
+    steps=lambda both: (both.detector, both.reid),
+    begin=_begin,
+    train=train,
+    check_test=lambda data, how: scenes.gallery_sizes(data, how.gallery_sizes),
+    score=score,
+    trained=read_two_step,
+    pictures=pictures,
+    parts=parts,
+)

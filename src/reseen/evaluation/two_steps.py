@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -16,16 +14,13 @@ from reseen.config import Config
 from reseen.data import SceneView, clean_scene_batches, clean_transform, grey_transform, in_file_pixels
 from reseen.data.images import read_image
 from reseen.device import autocast
-from reseen.evaluation.encoders import BATCH, available, sees_grey
+from reseen.evaluation.encoders import BATCH, available
 from reseen.evaluation.search import BATCH as SCENES
 from reseen.evaluation.search import FoundScenes, Step
-from reseen.evaluation.search_lists import Finder
 from reseen.models import Encoder
 from reseen.models.embedding import evaluation_mode
 from reseen.models.search import SearchNetwork
 from reseen.records import Probe, Scene, SceneDetections
-from reseen.tasks.opening import chosen_file
-from reseen.training import load_encoder, load_searcher
 
 MIN_SCORE = 0.5  # of a detection that is cut out: the score from which the protocol counts it
 
@@ -117,27 +112,3 @@ def find_in_two_steps(
             step("embed persons", rows[-1] + 1, len(scenes))
     order = [wanted[row] for row in range(len(probes))]
     return FoundScenes(found, torch.stack(order) if order else torch.zeros(0, 0))
-
-
-def cut_embedder(
-    run: Path, *, epoch: str = "last", device: str | None = None
-) -> tuple[int, Callable[[Sequence[Tensor]], Tensor]]:
-    """The second step of a run: the epoch it is of, and :func:`embed_images` by its network."""
-    encoder, checkpoint = load_encoder(chosen_file(run / "reid", epoch))
-    config = checkpoint.config
-    if device is not None:
-        config = replace(config, train=replace(config.train, device=device))
-    grey = sees_grey(config, checkpoint.state["deployed"])
-    return int(checkpoint.state["epoch"]), partial(embed_images, encoder, config=config, grey=grey)
-
-
-def two_step_finder(run: Path, *, epoch: str = "last", step: Step | None = None) -> tuple[int, Finder]:
-    """What finds the persons of scenes, and features of probes, by both steps of a run; and the second's epoch."""
-    network, detector = load_searcher(run / "detector")
-    number, embed = cut_embedder(run, epoch=epoch)
-
-    def find(scenes: Sequence[Scene], names: Sequence[str], probes: Sequence[Probe]) -> FoundScenes:
-        found = detect_persons(network, scenes, detector.config, step=step)
-        return find_in_two_steps(found, embed, scenes, names, probes=probes, step=step)
-
-    return number, find
