@@ -175,12 +175,12 @@ def _stream(file: IO[bytes], name: str, path: Path) -> Iterator[dict[str, Any]]:
     if len(header) < _HEADER or header[124:128] != b"\x00\x01IM":  # format 5, little-endian
         raise _NotStreamableError
     while tag := file.read(8):
-        kind, size = struct.unpack("<II", tag)
+        element, size = struct.unpack("<II", tag)
         end = file.tell() + size
-        source: _Readable = _Inflated(file) if kind == _COMPRESSED else file
-        if kind == _COMPRESSED:
-            kind, _ = struct.unpack("<II", _exactly(source, 8))
-        if kind != _MATRIX:
+        source: _Readable = _Inflated(file) if element == _COMPRESSED else file
+        if element == _COMPRESSED:
+            element, _ = struct.unpack("<II", _exactly(source, 8))
+        if element != _MATRIX:
             raise _NotStreamableError
         flags, sides, called = (_element(source) for _ in range(3))
         if called.decode("ascii") == name:

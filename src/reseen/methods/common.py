@@ -138,10 +138,10 @@ def freeze_centroids(run: Run, name: str) -> None:
 
     A cluster-level memory (``momentum``) starts from them as unit vectors, as Cluster Contrast's does.
     """
-    kind = run.config.loss.centroid_update
-    if kind != "step":
+    moves = run.config.loss.centroid_update
+    if moves != "step":
         means = _means(run, name)
-        run.memory[f"{name}_centroids"] = F.normalize(means, dim=1) if kind == "momentum" else means
+        run.memory[f"{name}_centroids"] = F.normalize(means, dim=1) if moves == "momentum" else means
 
 
 def _means(run: Run, name: str) -> Tensor:

@@ -98,7 +98,7 @@ class Predictor(nn.Module):
     def __init__(
         self,
         dim: int,
-        kind: Literal["linear", "linear_bn"] = "linear_bn",
+        layers: Literal["linear", "linear_bn"] = "linear_bn",
         reads: Literal["pooled", "embedding"] = "pooled",
     ) -> None:
         super().__init__()
@@ -107,7 +107,7 @@ class Predictor(nn.Module):
         nn.init.kaiming_normal_(self.linear.weight, mode="fan_out")
         nn.init.zeros_(self.linear.bias)
         self.bn: nn.Module = nn.Identity()
-        if kind == "linear_bn":
+        if layers == "linear_bn":
             self.bn = nn.BatchNorm1d(dim)
             self.bn.bias.requires_grad_(False)
 

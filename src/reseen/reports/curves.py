@@ -146,7 +146,7 @@ def curves(metrics: Sequence[Epoch]) -> Figure:
             figsize=(WIDTH, 0.25 + 2.55 * rows), layout=ConstrainedLayoutEngine(w_pad=0.14, h_pad=0.12)
         )
         grid = figure.subplots(rows, columns, squeeze=False).ravel()
-        for axes, (title, kind, lines) in zip(grid, panels, strict=False):
+        for axes, (title, scale, lines) in zip(grid, panels, strict=False):
             axes.set_title(title)
             axes.set_xlabel("epoch")
             axes.set_xlim(1 - margin, last + margin)
@@ -155,9 +155,9 @@ def curves(metrics: Sequence[Epoch]) -> Figure:
             lowest = _draw_lines(
                 axes, [e for e in metrics if e.get("clusters") != 0] if criterion else metrics, lines
             )
-            if kind == "share":
+            if scale == "share":
                 axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-            if kind != "value" and lowest >= 0:
+            if scale != "value" and lowest >= 0:
                 axes.set_ylim(bottom=0)
             if title == TEST[0]:
                 _mark_chosen(axes, metrics)

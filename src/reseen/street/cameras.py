@@ -87,8 +87,8 @@ def _vary(rng: np.random.Generator, colour: Colour, share: float = 0.12) -> Colo
     return shade(colour, float(rng.uniform(1 - share, 1 + share)))
 
 
-def _pavement(draw: ImageDraw.ImageDraw, rng: np.random.Generator, kind: int) -> None:
-    base = ((150, 146, 140), (128, 130, 136), (158, 150, 132), (138, 136, 140))[kind]
+def _pavement(draw: ImageDraw.ImageDraw, rng: np.random.Generator, ground: int) -> None:
+    base = ((150, 146, 140), (128, 130, 136), (158, 150, 132), (138, 136, 140))[ground]
     draw.rectangle((0, 200, SCENE_WIDTH, SCENE_HEIGHT), fill=base)
     rows = [200 + 160 * (i / 9) ** 1.6 for i in range(10)]
     vanishing = float(rng.uniform(150, 490))
@@ -102,7 +102,7 @@ def _pavement(draw: ImageDraw.ImageDraw, rng: np.random.Generator, kind: int) ->
                     ((far[0], top), (far[1], top), (near[1], bottom), (near[0], bottom)),
                     fill=_vary(rng, base, 0.09),
                 )
-    if kind == 3:  # a crossing
+    if ground == 3:  # a crossing
         for k in range(-6, 7, 2):
             x = [vanishing + (k + j) * 58 for j in (0, 1)]
             draw.polygon(
@@ -186,17 +186,17 @@ def _station(draw: ImageDraw.ImageDraw, rng: np.random.Generator) -> None:
 OCCLUDERS = ("bollard", "pole", "bin", "hedge", "car")
 
 
-def draw_occluder(pen: Pen, kind: str, x: float) -> None:
+def draw_occluder(pen: Pen, furniture: str, x: float) -> None:
     """Street furniture in front of a person whose feet are at the pen's origin; ``x`` in body heights."""
-    if kind == "bollard":
+    if furniture == "bollard":
         pen.limb(((x, -0.1), (x, 0.3)), (0.09, 0.09), (70, 72, 76))
         pen.limb(((x - 0.045, 0.24), (x + 0.045, 0.24)), (0.03, 0.03), (214, 206, 190))
-    elif kind == "pole":
+    elif furniture == "pole":
         pen.limb(((x, -0.1), (x, 1.3)), (0.05, 0.045), (122, 126, 130))
-    elif kind == "bin":
+    elif furniture == "bin":
         pen.polygon(((x - 0.11, 0.36), (x + 0.11, 0.36), (x + 0.09, -0.1), (x - 0.09, -0.1)), (62, 84, 70))
         pen.polygon(((x - 0.12, 0.4), (x + 0.12, 0.4), (x + 0.12, 0.35), (x - 0.12, 0.35)), (44, 60, 52))
-    elif kind == "hedge":
+    elif furniture == "hedge":
         for k in range(9):
             bump = (x - 0.32 + 0.08 * k, 0.13 + 0.04 * ((k * 5) % 3))
             pen.ellipse(bump, 0.09, 0.1, shade((72, 108, 64), 0.85 + 0.1 * (k % 3)))

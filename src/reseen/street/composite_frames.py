@@ -156,10 +156,10 @@ def _mask(width: int, height: int, feather: float) -> Image.Image:
 
 
 def _background(
-    kind: str, seed: int, camera: int, size: tuple[int, int], rng: np.random.Generator
+    setting: str, seed: int, camera: int, size: tuple[int, int], rng: np.random.Generator
 ) -> Image.Image:
     """The empty scene of a camera with a little flicker and noise, so that no two pictures of it are equal."""
-    if kind == "street":
+    if setting == "street":
         scene = background_of(seed, camera).resize(size, Image.Resampling.BICUBIC)
         levels = np.asarray(scene, dtype=np.float32)
     else:
