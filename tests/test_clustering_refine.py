@@ -10,7 +10,7 @@ from scipy.sparse import csr_array
 from tests.oracles import clustering as oracle
 from tests.test_clustering_jaccard import people
 
-from reseen.clustering import dbscan, jaccard_graph, refine, refine_official
+from reseen.clustering import dbscan, jaccard_graph, refine, refine_official, refined_parts
 from reseen.errors import ReseenError
 
 
@@ -159,3 +159,24 @@ def test_bad_input_is_named():
         refine([0], [0], np.zeros((1, 1)), removed_to="nowhere")
     with pytest.raises(ReseenError, match="same images"):
         refine([0, 0], [0], np.zeros((2, 2)))
+
+
+@given(
+    rows=st.lists(st.tuples(st.integers(-1, 3), st.integers(-1, 4), st.booleans()), min_size=1, max_size=30)
+)
+def test_refined_parts_are_counted_as_a_loop_counts_them(rows: list[tuple[int, int, bool]]) -> None:
+    """A part is what shares both labels; a tight outlier is one of its own. ``moved`` by part, so made equal in it."""
+    parts: dict[tuple[int, int], list[int]] = {}
+    for row, (label, tight, _) in enumerate(rows):
+        if label >= 0:
+            parts.setdefault((label, tight if tight >= 0 else 100 + row), []).append(row)
+    refined = [label for label, _, _ in rows]
+    left = stayed = 0
+    for number, ((label, _), members) in enumerate(parts.items()):
+        alone = sum(other == label for other, _ in parts) == 1
+        leaves = rows[members[0]][2] and not alone
+        for row in members if leaves else ():
+            refined[row] = 1000 + number
+        left, stayed = left + leaves, stayed + (not leaves and not alone)
+    labels, tights = [label for label, _, _ in rows], [tight for _, tight, _ in rows]
+    assert refined_parts(labels, tights, refined) == (left, stayed)

@@ -8,7 +8,7 @@ evaluation and by the diagnostics that run after an epoch.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -187,9 +187,14 @@ class SearchData:
 
 @dataclass(frozen=True)
 class PseudoLabels:
-    """What clustering says of M persons: labels ``[M]`` in ``0..K-1``, or :data:`OUTLIER`."""
+    """What clustering says of M persons: labels ``[M]`` in ``0..K-1``, or :data:`OUTLIER`.
+
+    ``parts_left`` and ``parts_stayed``: parts of clusters that refinement took out, and did not; None: there was none.
+    """
 
     labels: Labels
+    parts_left: int | None = None
+    parts_stayed: int | None = None
 
     def __post_init__(self) -> None:
         _check(self.labels.ndim == 1, f"pseudo labels must have shape [M], not {self.labels.shape}")
@@ -221,13 +226,13 @@ class PseudoLabels:
         labels = self.labels.copy()
         outliers = labels < 0
         labels[outliers] = self.num_clusters + np.arange(int(outliers.sum()))
-        return PseudoLabels(labels)
+        return replace(self, labels=labels)
 
     def drop_singletons(self) -> PseudoLabels:
         """Make an outlier of every image that has a label to itself; the others are renumbered in their order."""
         sizes = np.bincount(self.labels[self.labels >= 0], minlength=1)
         alone = (self.labels >= 0) & (sizes[np.maximum(self.labels, 0)] == 1)
-        return PseudoLabels.of(np.where(alone, OUTLIER, self.labels))
+        return replace(self, labels=PseudoLabels.of(np.where(alone, OUTLIER, self.labels)).labels)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from reseen.clustering.dbscan import dbscan
 from reseen.clustering.finch import finch
 from reseen.clustering.jaccard import JaccardGraph, jaccard_distance, jaccard_graph
 from reseen.clustering.nearest import nearest_neighbours
-from reseen.clustering.refine import refine, refine_official
+from reseen.clustering.refine import refine, refine_official, refined_parts
 from reseen.clustering.reliability import keep_reliable, spcl_alpha, spcl_reliability
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "nearest_neighbours",
     "refine",
     "refine_official",
+    "refined_parts",
     "spcl_alpha",
     "spcl_reliability",
 ]

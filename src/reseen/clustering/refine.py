@@ -87,6 +87,26 @@ def refine_official(labels: Any, tight_labels: Any, distances: Any) -> Labels:
     return _relabel(parts, leaves, singletons=True)
 
 
+def refined_parts(labels: Any, tight_labels: Any, refined: Any) -> tuple[int, int]:
+    """How selective a refinement was: the number of parts that left their cluster, and that stayed.
+
+    Parts are those of :func:`refine`: what the smaller eps makes of a cluster that it splits, each of its outliers a
+    part of one image.
+
+    Args:
+        labels, tight_labels: int ``[M]``, as given to :func:`refine`; refined: int ``[M]``, what it returned.
+    """
+    before, tight = np.asarray(labels, dtype=np.int64), np.asarray(tight_labels, dtype=np.int64)
+    rows = np.flatnonzero(before >= 0)
+    alone = tight.max(initial=-1) + 1 + rows
+    pairs = np.stack([before[rows], np.where(tight[rows] < 0, alone, tight[rows])], axis=1)
+    parts, part_of = np.unique(pairs, axis=0, return_inverse=True)
+    split = np.bincount(parts[:, 0], minlength=1)[parts[:, 0]] > 1 if len(parts) else np.empty(0, dtype=bool)
+    moved = np.zeros(len(parts), dtype=bool)
+    moved[part_of.reshape(-1)[np.asarray(refined)[rows] != before[rows]]] = True
+    return int((split & moved).sum()), int((split & ~moved).sum())
+
+
 @dataclass(frozen=True)
 class _Parts:
     """The P parts of all clusters, in the order of their first image, and sums over ordered pairs of

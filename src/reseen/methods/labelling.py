@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from reseen.clustering import dbscan, jaccard_graph, refine, refine_official
+from reseen.clustering import dbscan, jaccard_graph, refine, refine_official, refined_parts
 from reseen.config import ClusterConfig
 from reseen.distributed import ALONE, Ranks
 from reseen.records import Labels, PseudoLabels
@@ -24,6 +26,8 @@ def pseudo_labels(
         features = standardise_per_camera(features, cameras)
     neighbours = shared_neighbours(features, config.k1, ranks)
 
+    parts: list[int] = []
+
     def cluster() -> Labels:
         graph = jaccard_graph(features, k1=config.k1, k2=config.k2, neighbours=neighbours)
         distances = graph.distances(config.eps)
@@ -32,11 +36,19 @@ def pseudo_labels(
             return labels
         tight = dbscan(distances, eps=config.eps - config.tight_gap, min_samples=config.min_samples)
         within = graph.within(labels)
-        if config.refine == "paper":
-            return refine(labels, tight, within, removed_to=config.removed_to)
-        return refine_official(labels, tight, within)
+        refined = (
+            refine(labels, tight, within, removed_to=config.removed_to)
+            if config.refine == "paper"
+            else refine_official(labels, tight, within)
+        )
+        parts[:] = refined_parts(labels, tight, refined)
+        return refined
 
-    return settle_outliers(PseudoLabels.of(ranks.broadcast(cluster)), config)
+    pseudo = PseudoLabels.of(ranks.broadcast(cluster))
+    if config.refine != "none":
+        left, stayed = ranks.broadcast(lambda: np.array(parts)).tolist()
+        pseudo = replace(pseudo, parts_left=left, parts_stayed=stayed)
+    return settle_outliers(pseudo, config)
 
 
 def settle_outliers(pseudo: PseudoLabels, config: ClusterConfig) -> PseudoLabels:

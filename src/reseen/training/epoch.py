@@ -31,9 +31,9 @@ class EpochStats:
     feature_spread: float  # 1 = all over the sphere, 0 = collapsed
     label_free: float  # the criterion that chooses an epoch without test labels
     criteria: dict[str, float]  # all of them by name (reseen.metrics.label_free); nan where not defined
-    undrawn_share: float = float(
-        "nan"
-    )  # of the clustered persons: in no batch, so what is remembered of them ages
+    undrawn_share: float = math.nan  # of the clustered persons: in no batch, so their remembered features age
+    parts_left: int | None = None  # of clusters, taken out by refinement
+    parts_stayed: int | None = None
     loss: dict[str, float] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -129,6 +129,8 @@ def _describe(features: Tensor, pseudo: PseudoLabels, previous: Labels, images: 
         feature_spread=feature_spread(features),
         label_free=criteria[DEFAULT_CRITERION],
         criteria=criteria,
+        parts_left=pseudo.parts_left,
+        parts_stayed=pseudo.parts_stayed,
     )
 
 
