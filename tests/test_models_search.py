@@ -183,6 +183,20 @@ def test_half_precision_maps_are_pooled_in_float32() -> None:
     assert torch.allclose(network.search_features([m.bfloat16() for m in maps], box), full, atol=1e-6)
 
 
+def test_features_have_the_accuracy_of_float32_under_autocast() -> None:
+    """FINCH and L_int look at small differences: given the same maps, bf16 must not round what comes of them."""
+    network = small_network("search.dim=64").double()
+    maps = noise(20, 8, *network.cells)
+    exact = network._embed(maps.double())
+    network = network.float()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        features = network._embed(maps)
+        rough = F.normalize(network.embedding(maps.flatten(1)).float(), dim=1)
+    assert features.dtype == torch.float32
+    assert (features - exact).abs().max() < 1e-6
+    assert (rough - exact).abs().max() > 1e-4  # what the layer inside of autocast gives
+
+
 def test_nobody_anywhere_is_no_feature_but_a_part_of_the_graph() -> None:
     network, images = small_network(), noise(2, 3, 64, 64)
     nobody = [boxes_at(), boxes_at()]

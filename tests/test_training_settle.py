@@ -1,4 +1,4 @@
-"""What a run leaves open is decided once: pixels, neighbours, iterations, and the precision of a CPU with bf16 units."""
+"""What a run leaves open is decided once: pixels, neighbours, iterations, the precision of a CPU with bf16 units."""
 
 import json
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file, save_file
 
 from reseen.config import LITE, from_yaml, resolve, to_yaml
 from reseen.errors import ReseenError
@@ -151,8 +152,6 @@ def test_a_file_of_weights_is_named_in_checkpoints_without_its_folders(crops, tm
     file = tmp_path / "first" / "checkpoint" / "start.safetensors"
     weights = tmp_path / "secret" / "mine.safetensors"
     weights.parent.mkdir()
-    from safetensors.torch import load_file, save_file
-
     prefix = "networks.first."
     tensors = {n.removeprefix(prefix): t for n, t in load_file(file).items() if n.startswith(prefix)}
     save_file(tensors, weights)
