@@ -18,8 +18,8 @@ from reseen.data.scene_loaders import scene_batches
 from reseen.evaluation import evaluate_encoder
 from reseen.evaluation.encoders import available, embed_crops
 from reseen.evaluation.search import find_persons
-from reseen.experiments.searcher import PersonSearcher
-from reseen.experiments.two_step.search import embed_images
+from reseen.inference import PersonSearcher
+from reseen.tasks.two_step.search import embed_images
 from reseen.methods import get_method
 from reseen.models import build_encoder
 from reseen.models.pyramid import build_pyramid

@@ -10,8 +10,8 @@ import yaml
 
 from reseen.config import LITE, resolve, to_yaml
 from reseen.errors import ReseenError
-from reseen.experiments.configure import configuration
-from reseen.experiments.two_step.config import two_step_configuration, two_step_yaml
+from reseen.tasks.configure import configuration
+from reseen.tasks.two_step.config import two_step_configuration, two_step_yaml
 
 
 def asked(folder: Path, weights: str | None = None, *settings: str, resume: bool = True):
