@@ -77,7 +77,7 @@ def test_help_names_every_command_and_version_is_ours(capsys):
         with contextlib.suppress(SystemExit):
             main(words)
         text = capsys.readouterr().out
-        for command in ("demo", "train", "evaluate", "cluster", "report", "doctor"):
+        for command in ("demo", "train", "evaluate", "cluster", "report", "compose", "doctor"):
             assert f"\n    {command} " in text
     with pytest.raises(SystemExit) as stop:
         main(["--version"])
