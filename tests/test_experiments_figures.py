@@ -19,7 +19,6 @@ from PIL import Image
 
 from reseen.config import DataConfig
 from reseen.errors import ReseenError
-from reseen.experiments import run_files
 from reseen.experiments.pages import canvas, figures
 from reseen.experiments.pages.curves import curves, series
 from reseen.experiments.pages.figures import augmentation_panel, ranked_lists
@@ -237,20 +236,3 @@ def test_a_saved_figure_describes_itself(tmp_path: Path) -> None:
         assert image.size[0] == round(figures.WIDTH * canvas.DPI)
         assert (image.info["Title"], image.info["Description"]) == ("Curves", "Five <lines>")
     assert [p.name for p in path.parent.iterdir()] == ["c.png"]
-
-
-def test_a_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "page.html"
-    run_files.write_atomically(path, b"old")
-
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(run_files.os, "fsync", full)
-    with pytest.raises(ReseenError, match="No space left"):
-        run_files.write_atomically(path, b"new")
-    assert path.read_bytes() == b"old"
-    assert [p.name for p in tmp_path.iterdir()] == ["page.html"]
-    monkeypatch.undo()
-    with pytest.raises(ReseenError, match="cannot write"):
-        run_files.write_atomically(path / "below-a-file", b"x")

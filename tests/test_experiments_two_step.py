@@ -16,9 +16,9 @@ import pytest
 import torch
 
 from reseen.data import draw_search_street
+from reseen.distributed import Ranks
 from reseen.experiments.two_step import run as two_step
 from reseen.experiments.two_step.crops import MANIFEST, complete
-from reseen.distributed import Ranks
 from reseen.training import LAST, read_checkpoint
 from test_cli import call, refused
 from test_training_ranks import ENVIRONMENT, together
