@@ -20,9 +20,15 @@ from PIL import Image
 from reseen.commands import run_files
 from reseen.config import DataConfig
 from reseen.errors import ReseenError
+<<<<<<< HEAD
 from reseen.reports import canvas, figures
 from reseen.reports.curves import curves, series
 from reseen.reports.figures import augmentation_panel, ranked_lists
+=======
+from reseen.reports import canvas, figures
+from reseen.reports.curves import curves, series
+from reseen.reports.figures import augmentation_panel, ranked_lists
+>>>>>>> job
 from reseen.training import chosen_epochs
 
 SMALL = DataConfig(height=32, width=16)
@@ -237,20 +243,3 @@ def test_a_saved_figure_describes_itself(tmp_path: Path) -> None:
         assert image.size[0] == round(figures.WIDTH * canvas.DPI)
         assert (image.info["Title"], image.info["Description"]) == ("Curves", "Five <lines>")
     assert [p.name for p in path.parent.iterdir()] == ["c.png"]
-
-
-def test_a_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "page.html"
-    run_files.write_atomically(path, b"old")
-
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(run_files.os, "fsync", full)
-    with pytest.raises(ReseenError, match="No space left"):
-        run_files.write_atomically(path, b"new")
-    assert path.read_bytes() == b"old"
-    assert [p.name for p in tmp_path.iterdir()] == ["page.html"]
-    monkeypatch.undo()
-    with pytest.raises(ReseenError, match="cannot write"):
-        run_files.write_atomically(path / "below-a-file", b"x")

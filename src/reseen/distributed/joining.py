@@ -56,7 +56,7 @@ def join() -> Iterator[Ranks]:
     except BaseException as error:
         _hear_no_more()
         line = _last_line(error, rank, ranks, store)
-        if not _first_to_speak(store, rank, ranks):
+        if not _first_to_speak(store, rank, ranks, own=line is None):
             raise SystemExit(2) from None
         if line is not None:
             raise ReseenError(line) from error
@@ -135,16 +135,14 @@ def _lost(store: Any, ranks: int) -> int | None:
     return None
 
 
-def _first_to_speak(store: Any, rank: int, ranks: int) -> bool:
-    """Whether no other process has said why the job ends. One line is enough."""
+def _first_to_speak(store: Any, rank: int, ranks: int, *, own: bool) -> bool:
+    """Whether no other process has said why the job ends: one line is enough. ``own``: it is this one's error."""
     try:
         store.set(f"end/{rank}", "")
         first = bool(store.add("said", 1) == 1)
     except RuntimeError:  # the store went with its process
         return True
-    if (
-        rank == 0
-    ):  # without torchrun's agent the store is here: the others may be about to run into the same error
+    if own and rank == 0:  # the store may be here, and the others about to run into the same error
         with contextlib.suppress(RuntimeError):
             store.wait([f"end/{other}" for other in range(ranks)], timedelta(seconds=NEWS))
     return first
