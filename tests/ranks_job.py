@@ -110,15 +110,10 @@ def collectives(ranks: Ranks) -> dict[str, Any]:
     words = torch.full((2,), float(ranks.rank))
     ranks.send_from_first([words])
     found["sent"] = words.tolist()
-<<<<<<< HEAD
-    found["word"] = ranks.broadcast(lambda: f"of process {ranks.rank}")
-    found["told"] = ranks.broadcast(lambda: np.array([[ranks.rank, 2.5]])).tolist()
-=======
     arrays = (np.array([[ranks.rank, 2.5]]), np.array(7.0 + ranks.rank), np.empty(0, dtype=np.int64))
     told: list[Any] = [ranks.broadcast(lambda array=array: array).tolist() for array in arrays]
     values = (f"no.{ranks.rank + 1} Straße", 0.1 + ranks.rank, 3 + ranks.rank, ranks.first, None)
     found["told"] = told + [ranks.broadcast(lambda value=value: value) for value in values]
->>>>>>> job
     found["mean"] = ranks.mean(torch.tensor([float(ranks.rank), 1.0])).tolist()
     return found
 

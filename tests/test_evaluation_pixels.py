@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from reseen.tasks.two_step.search import embed_images
 from torch import Tensor, nn
 
 from reseen.config import Config, from_yaml
@@ -19,7 +20,6 @@ from reseen.evaluation import evaluate_encoder
 from reseen.evaluation.encoders import available, embed_crops
 from reseen.evaluation.search import find_persons
 from reseen.inference import PersonSearcher
-from reseen.tasks.two_step.search import embed_images
 from reseen.methods import get_method
 from reseen.models import build_encoder
 from reseen.models.pyramid import build_pyramid

@@ -17,18 +17,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-from reseen.commands import run_files
 from reseen.config import DataConfig
 from reseen.errors import ReseenError
-<<<<<<< HEAD
 from reseen.reports import canvas, figures
 from reseen.reports.curves import curves, series
 from reseen.reports.figures import augmentation_panel, ranked_lists
-=======
-from reseen.reports import canvas, figures
-from reseen.reports.curves import curves, series
-from reseen.reports.figures import augmentation_panel, ranked_lists
->>>>>>> job
 from reseen.training import chosen_epochs
 
 SMALL = DataConfig(height=32, width=16)

@@ -14,6 +14,7 @@ import pytest
 import torch
 from matplotlib.colors import to_hex
 from PIL import Image
+from reseen.tasks.two_step.search import cut_out, two_step_finder
 
 import reseen
 from reseen.commands import run_report, search_report
@@ -34,7 +35,6 @@ from reseen.tasks.two_step.config import (
     two_step_configuration,
     two_step_yaml,
 )
-from reseen.tasks.two_step.search import cut_out, two_step_finder
 from reseen.training import load_encoder, load_searcher, trained_config
 from scene_worlds import cuhk_sysu
 from test_cli import call, refused

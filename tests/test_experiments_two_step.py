@@ -15,17 +15,10 @@ from typing import Any
 import pytest
 import torch
 
-<<<<<<< HEAD
 from reseen.distributed import Ranks
 from reseen.street import draw_scenes
 from reseen.tasks.two_step import run as two_step
 from reseen.tasks.two_step.crops import MANIFEST, complete
-=======
-from reseen.data import draw_search_street
-from reseen.distributed import Ranks
-from reseen.tasks.two_step import run as two_step
-from reseen.tasks.two_step.crops import MANIFEST, complete
->>>>>>> job
 from reseen.training import LAST, read_checkpoint
 from test_cli import call, refused
 from test_training_ranks import ENVIRONMENT, together
