@@ -11,9 +11,8 @@ training identities and scores those instead of the test set, which is how setti
 from __future__ import annotations
 
 import argparse
-import csv
 import json
-import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,17 +20,12 @@ import numpy as np
 from reseen.commands.evaluate import evaluate
 from reseen.commands.train import train
 from reseen.data import open_data
-from reseen.records import LabelledCrops, ReidData
+from reseen.data.split import validation_split, write_manifest
+from reseen.records import ReidData
 
-ROWS = {
-    "spcl": "spcl",
-    "cluster-contrast": "cluster-contrast",
-    "cacl": "cacl",
-    "cacl-literal": "cacl",
-    "cacl-official": "cacl",
-    "cacl-strong": "cacl",
-}
-VALIDATION_FROM = 1286  # the last 100 training identities are 1286 to 1500
+ROWS = {"spcl": "spcl", "cluster-contrast": "cluster-contrast"}  # recipe: method, where it is not cacl
+RECIPES = (*ROWS, "cacl", "cacl-literal", "cacl-official", "cacl-strong")
+HELD_OUT = 100  # the last training identities of Market-1501, 1286 to 1500
 
 
 def main() -> None:
@@ -41,7 +35,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--rows", nargs="*", default=list(ROWS), help="recipes, or names of --variant rows")
+    parser.add_argument("--rows", nargs="*", default=list(RECIPES), help="recipes")
     parser.add_argument("--identities", type=int, default=751)
     parser.add_argument("--validation", action="store_true")
     parser.add_argument("--set", action="append", default=[], dest="settings")
@@ -53,11 +47,17 @@ def main() -> None:
 
     given.out.mkdir(parents=True, exist_ok=True)
     manifest = given.out / ("validation.csv" if given.validation else "test.csv")
-    write_manifest(open_data(given.data), manifest, given.identities, given.validation)
+    data = open_data(given.data)
+    part = (
+        validation_split(data, HELD_OUT, identities=given.identities)
+        if given.validation
+        else first_identities(data, given.identities)
+    )
+    write_manifest(manifest, part)
     if not given.table:
         for row in given.rows:
             train(
-                ROWS[row],
+                ROWS.get(row, "cacl"),
                 data=manifest,
                 recipe=row,
                 run=folder(given, row),
@@ -78,42 +78,12 @@ def folder(given: argparse.Namespace, row: str) -> Path:
     return given.out / name
 
 
-def write_manifest(data: ReidData, path: Path, identities: int, validation: bool) -> None:
-    """A CSV of the images used, with absolute paths; it stays in the run folders, never in the repository."""
-    assert data.train_identities is not None
-    assert data.query is not None
-    assert data.gallery is not None
+def first_identities(data: ReidData, count: int) -> ReidData:
+    """Training images of the first ``count`` identities only."""
     labels = data.train_identities
-    held_out = labels >= VALIDATION_FROM if validation else np.zeros(len(labels), dtype=bool)
-    first = np.unique(labels[~held_out])[:identities]
-    rows = [(data.train[i], labels[i], "train") for i in np.flatnonzero(np.isin(labels, first) & ~held_out)]
-    if validation:
-        query, gallery = split_query(data, np.flatnonzero(held_out))
-    else:
-        query, gallery = data.query, data.gallery
-    rows += [(c, i, "query") for c, i in zip(query.crops, query.identities, strict=True)]
-    rows += [(c, i, "gallery") for c, i in zip(gallery.crops, gallery.identities, strict=True)]
-    partial = path.with_name(f".{path.name}.{os.getpid()}")  # several rows may run at once
-    with open(partial, "w", newline="") as handle:
-        writer = csv.writer(handle)
-        writer.writerow(("path", "camera", "identity", "split"))
-        writer.writerows((c.path.resolve(), c.camera, i, split) for c, i, split in rows)
-    os.replace(partial, path)
-
-
-def split_query(data: ReidData, rows: np.ndarray) -> tuple[LabelledCrops, LabelledCrops]:
-    """One query per (identity, camera) of the held-out rows; the rest is the gallery."""
-    assert data.train_identities is not None
-    seen: set[tuple[int, int]] = set()
-    query, gallery = [], []
-    for row in rows:
-        key = (int(data.train_identities[row]), data.train[row].camera)
-        (gallery if key in seen else query).append(row)
-        seen.add(key)
-    return tuple(  # type: ignore[return-value]
-        LabelledCrops(tuple(data.train[i] for i in part), data.train_identities[part])
-        for part in (query, gallery)
-    )
+    assert labels is not None
+    rows = np.flatnonzero(np.isin(labels, np.unique(labels)[:count]))
+    return replace(data, train=tuple(data.train[row] for row in rows), train_identities=labels[rows])
 
 
 def table(given: argparse.Namespace) -> str:

@@ -52,7 +52,7 @@ def _parser() -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"reseen {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
-    for add in (_demo, _train, _evaluate, _cluster, _reproduce, _report, _bench, _compose, _doctor):
+    for add in (_demo, _train, _evaluate, _cluster, _reproduce, _report, _bench, _compose, _split, _doctor):
         add(commands)
     return parser
 
@@ -322,6 +322,31 @@ def _compose(commands: Any) -> None:
     share = "of two persons, as a share of the smaller box"
     parser.add_argument("--max-overlap", type=float, default=unset, metavar="SHARE", help=share)
     parser.add_argument("--background", choices=("street", "plain"), default=unset)
+
+
+def _split(commands: Any) -> None:
+    def run(**given: Any) -> None:
+        from reseen.commands.split import split
+
+        split(**given)
+
+    text = "hold out training identities for validation: a manifest for --data"
+    parser = _command(commands, "split", text, run)
+    parser.add_argument("data", type=Path, metavar="PATH", help="labelled data set of crops")
+    parser.add_argument(
+        "--out", type=Path, default=Path("split.csv"), metavar="FILE", help="(default: %(default)s)"
+    )
+    parser.add_argument(
+        "--held-out",
+        type=int,
+        default=100,
+        metavar="N",
+        help="identities, the last ones (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--identities", type=int, metavar="N", help="train on the first N others only (default: all)"
+    )
+    parser.add_argument("--camera-pattern", metavar="REGEX", help="where file names hold the camera")
 
 
 def _doctor(commands: Any) -> None:
