@@ -24,6 +24,7 @@ from reseen.data.paths import shown
 from reseen.data.prw import ANNOTATIONS, COMPOSITE_MARK, FRAMES, LISTS, QUERIES, TABLES, read_prw
 from reseen.data.readers import open_data
 from reseen.errors import ReseenError
+from reseen.files import write_file
 from reseen.records import DISTRACTOR, UNKNOWN_CAMERA, Crop, Labels, ReidData, Scene, SearchData
 
 VERSION = 1  # of the composition: raise it when the same parameters give another picture
@@ -109,7 +110,7 @@ def compose(
     if not _finished(out, told):
         _begin(out, told)
         _write(out, crops, wanted, progress)
-        _write_text(out / COMPOSITE_MARK, told)
+        write_file(out / COMPOSITE_MARK, _json(told))
         (out / UNFINISHED).unlink(missing_ok=True)
     return read_prw(out)
 
@@ -273,14 +274,11 @@ def _begin(out: Path, told: dict[str, Any]) -> None:
         (out / folder).mkdir(parents=True, exist_ok=True)
         for left in (out / folder).iterdir():
             left.unlink()  # of a composition that was interrupted
-    _write_text(out / UNFINISHED, told)
+    write_file(out / UNFINISHED, _json(told))
 
 
-def _write_text(path: Path, told: dict[str, Any]) -> None:
-    """A file that is either absent or complete."""
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
-    os.replace(part, path)
+def _json(told: dict[str, Any]) -> str:
+    return json.dumps(told, indent=1) + "\n"
 
 
 def _require(condition: bool, message: str) -> None:

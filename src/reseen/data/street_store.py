@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -12,11 +11,13 @@ from typing import Any
 from PIL import Image
 
 from reseen.errors import ReseenError
+from reseen.files import new_file, write_file
 
 VERSION = 1  # of the drawing: raise it when the same parameters give another picture
 MANIFEST = "street.json"
 _UNFINISHED = "street.unfinished.json"
 _QUALITY = 95  # JPEG
+_REMEDY = "free some space or name another folder"
 
 
 def read_manifest(root: Path, parameters: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -60,7 +61,7 @@ def begin(root: Path, parameters: Mapping[str, Any], folders: Iterable[str]) -> 
         if marker.exists() and _load(marker) != _header(parameters):
             for folder in folders:
                 shutil.rmtree(root / folder, ignore_errors=True)
-        _write_text(marker, _json(_header(parameters)))
+        write_file(marker, _json(_header(parameters)), _REMEDY)
         for folder in folders:
             (root / folder).mkdir(exist_ok=True)
     except OSError as error:
@@ -70,7 +71,7 @@ def begin(root: Path, parameters: Mapping[str, Any], folders: Iterable[str]) -> 
 def finish(root: Path, parameters: Mapping[str, Any], content: Mapping[str, Any]) -> None:
     """Publish a complete drawing: the manifest appears at once and whole."""
     try:
-        _write_text(root / MANIFEST, _json({**_header(parameters), **content}))
+        write_file(root / MANIFEST, _json({**_header(parameters), **content}), _REMEDY)
         (root / _UNFINISHED).unlink(missing_ok=True)
     except OSError as error:
         raise ReseenError(
@@ -96,27 +97,11 @@ def draw_all(
 ) -> None:
     """Draw and write image ``i`` as ``root / names[i]``, one after the other."""
     for i, name in enumerate(names):
-        _write_image(root / name, draw(i))
+        image = draw(i)
+        with new_file(root / name, _REMEDY, durable=False) as temporary:
+            image.save(temporary, format="JPEG", quality=_QUALITY, subsampling=0)
         if progress is not None:
             progress(i + 1, len(names))
-
-
-def _write_image(path: Path, image: Image.Image) -> None:
-    # Atomic, so that a second process drawing the same street never disturbs a reader of the first.
-    part = path.with_name(f".{path.stem}.{os.getpid()}.part")
-    try:
-        image.save(part, format="JPEG", quality=_QUALITY, subsampling=0)
-        os.replace(part, path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise ReseenError(f"cannot write {path} ({error}): free some space or name another folder") from error
-
-
-def _write_text(path: Path, text: str) -> None:
-    """Write a text file such that it is either absent, old or complete."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
 
 
 def _header(parameters: Mapping[str, Any]) -> dict[str, Any]:
