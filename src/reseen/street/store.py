@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -13,8 +12,10 @@ from PIL import Image
 
 from reseen.data.paths import shown
 from reseen.errors import ReseenError
+from reseen.files import new_file, write_file
 
 DRAWN = {"drawn_by": "reseen", "version": 1}  # raise it when the same parameters give another picture
+REMEDY = "free some space or name another folder"
 _QUALITY = 95  # JPEG
 
 Progress = Callable[[int, int], None]  # (images done, images in all)
@@ -89,21 +90,13 @@ def write_images(
 
 def write_image(path: Path, image: Image.Image) -> None:
     """A JPEG that is absent, old or complete: a second process that draws the same disturbs no reader of the first."""
-    _replace(path, lambda part: image.save(part, format="JPEG", quality=_QUALITY, subsampling=0))
+    with new_file(path, REMEDY, durable=False) as part:  # thousands of them, and made again from the seed
+        image.save(part, format="JPEG", quality=_QUALITY, subsampling=0)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """A file that is absent, old or complete."""
-    _replace(path, lambda part: part.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8"))
-
-
-def _replace(path: Path, write: Callable[[Path], object]) -> None:
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        write(part)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    write_file(path, json.dumps(content, indent=1) + "\n", REMEDY)
 
 
 def _finished(root: Path, mark: str, wanted: Mapping[str, Any]) -> bool:

@@ -60,12 +60,12 @@ def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], state: Mapping[s
 
 
 def write_tensors(
-    path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None, *, remedy: str
+    path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None, *, remedy: str
 ) -> None:
-    """A safetensors file of contiguous tensors, written as :func:`reseen.files.new_file` does."""
+    """A safetensors file, written as :func:`reseen.files.new_file` does."""
     with new_file(path, remedy) as temporary:
         try:
-            save_file(tensors, temporary, metadata)
+            save_file({name: t.contiguous() for name, t in tensors.items()}, temporary, metadata)
         except SafetensorError as error:  # how it says that the disk is full
             raise OSError(str(error)) from error
 

@@ -131,7 +131,6 @@ def fit(
     if begun:
         restore_run(run, last, data=data)
         say(f"continuing {folder} after epoch {run.epoch} of {config.train.epochs}")
-    deployed = deployed_name(run, method)
     if ranks.first:
         _begin(run, method, folder, continued=begun)
     if run.epoch == 0:
@@ -140,11 +139,8 @@ def fit(
         started, before = time.perf_counter(), _copy(run, method)
         stats = train_epoch(run, images, method)
         run.epoch += 1
-        record: dict[str, Any] = {
-            "epoch": run.epoch,
-            "lr": learning_rate(config, run.epoch - 1),
-            **asdict(stats),
-        }
+        rate = learning_rate(config, run.epoch - 1)
+        record: dict[str, Any] = {"epoch": run.epoch, "lr": rate, **asdict(stats)}
         signs = (sign(stats, config, run.epoch, run.labels) for sign in method.signs)
         record["warnings"] = [line for line in signs if line]
         if watch is not None:
@@ -152,14 +148,20 @@ def fit(
         record["seconds"]["epoch"] = time.perf_counter() - started
         run.history.append(_finite(record))
         if ranks.first:
-            _keep_chosen(run, method, before, folder, deployed)
-            save_run(run, last, data=data, deployed=deployed)  # from here on the epoch counts
-            _write_metrics(folder, run)
-        ranks.wait()  # the first has scored and written
+            _save(run, method, before, folder, data)
         say(describe(run.history[-1], config))
         for line in record["warnings"]:
             say(f"  warning: {line}")
+        ranks.wait()  # the first has written, and may have scored
     return run
+
+
+def _save(run: Run, method: Method, before: dict[str, torch.Tensor], folder: Path, data: str) -> None:
+    """The files of a finished epoch. ``before``: the shipped branch that it began with."""
+    deployed = deployed_name(run, method)
+    _keep_chosen(run, method, before, folder, deployed)
+    save_run(run, folder / "checkpoint" / LAST, data=data, deployed=deployed)  # from here on the epoch counts
+    _write_metrics(folder, run)
 
 
 def _everywhere(config: Config) -> str:

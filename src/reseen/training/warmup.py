@@ -92,8 +92,7 @@ def warm_up(
         if step is not None:
             step("warm-up", epoch + 1, epochs, f"loss {total.item() / iterations:.3f}")
     encoder = encoder.cpu().eval()
-    state = {name: tensor.contiguous() for name, tensor in encoder.state_dict().items()}
-    write_tensors(path, state, remedy="free space or choose another folder")
+    write_tensors(path, encoder.state_dict(), remedy="free space or choose another folder")
     return encoder
 
 
