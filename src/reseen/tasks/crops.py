@@ -22,6 +22,7 @@ from reseen.evaluation import (
     sees_grey,
 )
 from reseen.inference import load_encoder
+from reseen.methods import get_method
 from reseen.methods.common import embed_clean
 from reseen.metrics import ReidScores
 from reseen.models import Encoder, resolve_device
@@ -32,8 +33,8 @@ from reseen.tasks.opening import open_crops
 from reseen.tasks.pictures import FeatureMap, Picture, RankedLists, Views
 from reseen.tasks.task import Scored, Scoring, Task
 from reseen.tasks.usable import usable
-from reseen.tasks.watched import fit_watched, watcher
-from reseen.training import LAST, START, Method, Run, deployed_name, trained_config
+from reseen.tasks.watched import watcher
+from reseen.training import LAST, START, Method, Run, deployed_name, fit, trained_config
 from reseen.training.run_folder import chosen_file, keep_per_query
 
 QUERIES, TOP = 4, 10  # of the ranked-list picture
@@ -64,23 +65,26 @@ def train(
             f"{images.root} holds {count} usable images, no more than cluster.k1 = {k1} neighbours: "
             "lower cluster.k1 and cluster.k2 (--set), or give more images"
         )
-    cameras = {crop.camera for crop in images.train}
-    one_camera = len(cameras) == 1 and cameras != {UNKNOWN_CAMERA}
-    return fit_watched(
-        config,
-        images.train,
-        run_dir,
-        root=images.root,
-        resume=resume,
-        ranks=ranks,
-        watch=watcher(
-            images.train_identities if config.cluster.enabled else None,
-            partial(_score_epoch, images, keep_per_query(run_dir)),
-        ),
-        note="all images are of one camera: nothing here teaches or tests other cameras"
-        if one_camera
-        else None,
+    watch = watcher(
+        images.train_identities if config.cluster.enabled else None,
+        partial(_score_epoch, images, keep_per_query(run_dir)),
     )
+    with Progress(quiet=not ranks.first) as progress:
+        cameras = {crop.camera for crop in images.train}
+        if len(cameras) == 1 and cameras != {UNKNOWN_CAMERA}:
+            progress.say("all images are of one camera: nothing here teaches or tests other cameras")
+        return fit(
+            config,
+            images.train,
+            get_method(config.method),
+            folder=run_dir,
+            root=images.root,
+            resume=resume,
+            watch=watch,
+            step=progress.step,
+            say=progress.say,
+            ranks=ranks,
+        )
 
 
 def _score_epoch(images: ReidData, keep: Keep, run: Run, method: Method) -> dict[str, Any] | None:
