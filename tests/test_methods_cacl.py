@@ -11,8 +11,7 @@ import torch
 from reseen.data import TrainBatch
 from reseen.errors import ReseenError
 from reseen.losses import camera_loss
-from reseen.methods import get_method
-from reseen.methods.cameras import split_by_camera
+from reseen.methods import cameras, get_method
 from reseen.records import PseudoLabels
 from reseen.training import new_run
 from worlds import people, tiny
@@ -172,7 +171,7 @@ def test_centres_by_camera_are_unit_means_of_the_cluster_there_and_each_image_mo
     taken_by = np.arange(len(crops)) % 2 + 3
     taken_by[6] = -1  # an unknown camera is one more
     run.memory["cameras"] = torch.from_numpy(taken_by)
-    split_by_camera(run, run.memory["first"], PseudoLabels(labels))
+    cameras.remember(run, PseudoLabels(labels))
 
     pairs = sorted({(k, c) for k, c in zip(labels.tolist(), taken_by.tolist(), strict=True) if k >= 0})
     assert run.memory["cluster_of_camera_centre"].tolist() == [k for k, _ in pairs]

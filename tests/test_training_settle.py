@@ -1,4 +1,4 @@
-"""What a run leaves open is decided once: pixels, neighbours, iterations, and the precision of a CPU with bf16 units."""
+"""What a run leaves open is decided once: pixels, neighbours, iterations, the precision of a CPU with bf16 units."""
 
 import json
 from pathlib import Path
@@ -9,10 +9,11 @@ import yaml
 
 from reseen.config import LITE, from_yaml, resolve, to_yaml
 from reseen.errors import ReseenError
+from reseen.inference import load_encoder
 from reseen.methods import get_method
 from reseen.methods.common import rehearse_crops
 from reseen.models.weights import pixel_statistics
-from reseen.training import LAST, fit, load_encoder, read_checkpoint
+from reseen.training import LAST, fit, read_checkpoint
 from reseen.training.settle import GAIN, measured_precision, settled
 from worlds import people, tiny
 

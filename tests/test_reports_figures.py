@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-from reseen.commands import run_files
+from reseen import files
 from reseen.config import DataConfig
 from reseen.errors import ReseenError
 from reseen.reports import canvas, figures
@@ -241,16 +241,16 @@ def test_a_saved_figure_describes_itself(tmp_path: Path) -> None:
 
 def test_a_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "page.html"
-    run_files.write_atomically(path, b"old")
+    files.write_file(path, b"old")
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(run_files.os, "fsync", full)
+    monkeypatch.setattr(files.os, "fsync", full)
     with pytest.raises(ReseenError, match="No space left"):
-        run_files.write_atomically(path, b"new")
+        files.write_file(path, b"new")
     assert path.read_bytes() == b"old"
     assert [p.name for p in tmp_path.iterdir()] == ["page.html"]
     monkeypatch.undo()
     with pytest.raises(ReseenError, match="cannot write"):
-        run_files.write_atomically(path / "below-a-file", b"x")
+        files.write_file(path / "below-a-file", b"x")
