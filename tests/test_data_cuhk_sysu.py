@@ -23,8 +23,6 @@ from scene_worlds import (
     structs,
 )
 
-
-
 # CUHK-SYSU
 
 

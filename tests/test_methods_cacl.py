@@ -12,6 +12,7 @@ from reseen.data import TrainBatch
 from reseen.errors import ReseenError
 from reseen.losses import camera_loss
 from reseen.methods import cameras, get_method
+from reseen.methods.instance_memory import centroids, freeze_centroids
 from reseen.records import PseudoLabels
 from reseen.training import new_run
 from worlds import people, tiny
@@ -126,13 +127,11 @@ def test_centroids_stand_still_within_an_epoch_when_asked_to(tmp_path):
         )
         method.start(run, crops)
         run.labels = np.arange(len(crops)) // 4
-        from reseen.methods.common import freeze_centroids, memory_centroids
-
-        freeze_centroids(run, "first")
-        before = memory_centroids(run, "first").clone()
+        freeze_centroids(run)
+        before = centroids(run)["first"].clone()
         x = torch.nn.functional.normalize(torch.randn(1, run.networks.first.dim), dim=1)
         method.update(run, torch.tensor([0]), torch.zeros(1), {"first": x, "second": x})
-        assert torch.equal(memory_centroids(run, "first"), before) != moves
+        assert torch.equal(centroids(run)["first"], before) != moves
 
 
 def test_a_memory_of_clusters_starts_from_unit_means_and_each_query_moves_its_own(tmp_path):

@@ -35,8 +35,8 @@ def train(
     refuse_options(
         task, method, {"camera_pattern": camera_pattern, "also": also, "share": share if share != 1 else None}
     )
-    opened = task.open(data, method, Reading(camera_pattern, tuple(also), share))
     with join() as ranks:
+        opened = task.open(data, method, Reading(camera_pattern, tuple(also), share))
         run_dir = run or Path("runs") / f"{Path(recipe or method).stem}-{opened.name.lower()}"
         resolved = task.configure(method, run_dir, resume, Settings(recipe, config, tuple(settings), weights))
         with Progress(quiet=not ranks.first) as progress:

@@ -13,7 +13,7 @@ from torch import Tensor
 from reseen.data import TrainBatch
 from reseen.losses import cluster_loss
 from reseen.memory import cluster_means, momentum_update
-from reseen.methods.common import ON_CROPS, OneBranch, embed_clean, first_view, only_encoder
+from reseen.methods.common import ON_CROPS, OneBranch, embed_clean, first_view
 from reseen.methods.labelling import assign
 from reseen.records import Crop, PseudoLabels
 from reseen.training.run import Method, Run
@@ -49,7 +49,7 @@ def update(run: Run, rows: Tensor, labels: Tensor, keys: dict[str, Tensor]) -> N
 METHOD = Method(
     **ON_CROPS,
     build=OneBranch,
-    deployed=only_encoder,
+    deployed=OneBranch.shipped,
     views=first_view,
     embed=embed,
     assign=assign,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,9 +30,8 @@ def crop_encoder(config: Config) -> Encoder:
 
 def rehearse_crops(networks: nn.Module, config: Config, count: int) -> Tensor:
     """Every encoder of ``networks`` on random crops."""
-    images = torch.rand(count, 3, config.data.height, config.data.width)
     layout = torch.channels_last if config.train.channels_last else torch.contiguous_format
-    images = images.contiguous(memory_format=layout)
+    images = torch.rand(count, 3, config.data.height, config.data.width).contiguous(memory_format=layout)
     encoders = [part for part in networks.children() if isinstance(part, Encoder)]
     return torch.stack([encoder(images).features.sum() for encoder in encoders]).sum()
 
@@ -77,9 +76,8 @@ class OneBranch(nn.Module):
         super().__init__()
         self.encoder = encoder
 
-
-def only_encoder(networks: nn.Module) -> Encoder:
-    return cast(OneBranch, networks).encoder
+    def shipped(self) -> Encoder:
+        return self.encoder
 
 
 def first_view(config: Config) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from reseen.clustering import dbscan, jaccard_graph, keep_reliable, spcl_alpha, spcl_reliability
 from reseen.data import TrainBatch
 from reseen.losses import cluster_loss
-from reseen.methods.common import ON_CROPS, OneBranch, embed_clean, first_view, only_encoder
+from reseen.methods.common import ON_CROPS, OneBranch, embed_clean, first_view
 from reseen.methods.instance_memory import centroids, freeze_centroids, update_memories
 from reseen.methods.labelling import settle_outliers, standardise_per_camera
 from reseen.records import Crop, Labels, PseudoLabels
@@ -79,7 +79,7 @@ def losses(run: Run, batch: TrainBatch, labels: Tensor) -> tuple[dict[str, Tenso
 METHOD = Method(
     **ON_CROPS,
     build=OneBranch,
-    deployed=only_encoder,
+    deployed=OneBranch.shipped,
     views=first_view,
     start=start,
     embed=embed,
