@@ -240,7 +240,7 @@ def test_several_sets_and_a_share_of_them_are_trained_on(tmp_path: Path) -> None
     for name, more, said in (
         ("r-siamnet", ("--also", first.parent), "in two of the sets"),
         ("r-siamnet", ("--share", "0"), "a share above 0 and up to 1"),
-        ("cacl", ("--also", second.parent), "are for scenes"),
+        ("cacl", ("--also", second.parent), "--also is not for cacl"),
     ):
         line = refused("train", name, "--data", first.parent, "--run", tmp_path / "run", *more)
         assert said in line

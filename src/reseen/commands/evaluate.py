@@ -67,7 +67,7 @@ def evaluate(
     opened = task.open(data, f"{run} ({method})", Reading(camera_pattern))
     task.check_test(opened, how)
     with Progress() as progress:
-        usable = task.usable(opened, max_bad_share(task, task.trained(run)), progress, ALONE)
+        usable = task.usable(opened, max_bad_share(task, task.trained(run, epoch)), progress, ALONE)
         scored = task.score(run, usable, how, progress)
     for one in scored:
         announce(one, run)

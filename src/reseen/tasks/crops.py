@@ -28,13 +28,13 @@ from reseen.metrics import ReidScores
 from reseen.models import Encoder, resolve_device
 from reseen.progress import Progress
 from reseen.records import UNKNOWN_CAMERA, LabelledCrops, ReidData
-from reseen.tasks.configure import configuration
+from reseen.tasks.configure import configuration, trained
 from reseen.tasks.opening import open_crops
 from reseen.tasks.pictures import FeatureMap, Picture, RankedLists, Views
 from reseen.tasks.task import Scored, Scoring, Task
 from reseen.tasks.usable import usable
 from reseen.tasks.watched import watcher
-from reseen.training import LAST, START, Method, Run, deployed_name, fit, trained_config
+from reseen.training import LAST, START, Method, Run, deployed_name, fit
 from reseen.training.run_folder import chosen_file, keep_per_query
 
 QUERIES, TOP = 4, 10  # of the ranked-list picture
@@ -248,6 +248,6 @@ CROPS: Task[Config, ReidData] = Task(
     train=train,
     check_test=lambda images, how: test_split(images),
     score=score,
-    trained=trained_config,
+    trained=trained,
     pictures=pictures,
 )

@@ -23,14 +23,14 @@ from reseen.inference import PersonSearcher, load_searcher
 from reseen.methods import get_method
 from reseen.progress import Progress
 from reseen.records import UNLABELLED, Labels, Probe, Scene, SearchData
-from reseen.tasks.configure import configuration
+from reseen.tasks.configure import configuration, trained
 from reseen.tasks.opening import open_scenes
 from reseen.tasks.pictures import FeatureMap, Picture
 from reseen.tasks.search_results import even, search_results
 from reseen.tasks.task import Scored, Scoring, Task
 from reseen.tasks.usable import usable_scenes
 from reseen.tasks.watched import Watch, watcher
-from reseen.training import LAST, START, Method, Run, fit, trained_config
+from reseen.training import LAST, START, Method, Run, fit
 from reseen.training.run_folder import chosen_file, keep_per_query
 
 TSNE_PEOPLE, TSNE_BOXES = 10, 60  # identities (Fig. 6), and boxes of each at most
@@ -223,6 +223,6 @@ SCENES: Task[Config, SearchData] = Task(
     train=train,
     check_test=lambda scenes, how: gallery_sizes(scenes, how.gallery_sizes),
     score=score,
-    trained=trained_config,
+    trained=trained,
     pictures=pictures,
 )

@@ -103,7 +103,7 @@ class Task(Generic[C, D]):
     train: Callable[[C, D, Path, bool, Ranks], object]  # (config, data, run_dir, resume, ranks)
     check_test: Callable[[D, Scoring], object]  # raises ReseenError for data that cannot be scored so
     score: Callable[[Path, D, Scoring, Progress], list[Scored]]  # (run_dir or checkpoint file, ...)
-    trained: Callable[[Path], C]  # the configuration of a run folder or of a checkpoint file
+    trained: Callable[[Path, str], C]  # the configuration of a run folder's epoch (see Scoring), or of a file
     pictures: Callable[[Path, D, Progress], Sequence[Picture]]  # (run_dir, ...): what a report can show of it
     parts: Callable[[Path, D], Sequence[tuple[Path, Any]]] = (
         lambda run_dir, data: ()

@@ -195,7 +195,7 @@ IN_TWO_STEPS: Task[TwoStepConfig, SearchData] = Task(
     train=train,
     check_test=lambda data, how: scenes.gallery_sizes(data, how.gallery_sizes),
     score=score,
-    trained=read_two_step,
+    trained=lambda source, epoch: read_two_step(source),
     pictures=pictures,
     parts=parts,
 )
