@@ -3,11 +3,11 @@
     python benchmarks/market_long.py --data MARKET --weights densenet121.safetensors --out RUNS --rows single cacl
 
 Every row trains at a constant rate and is scored on the test set at steps fixed beforehand (1,000, 2,000, 4,000 and
-8,000); nothing is chosen by these scores. All rows reach a stage before any goes on to the next. ``--cut STEPS`` branches off a row's checkpoint:
-the first three quarters are the row's own, the last quarter runs at a tenth of the rate in a folder of its own.
-Finished stages are skipped and interrupted ones resumed, so the script can be stopped (also by kill -9) and started at
-will; after each stage it writes what is known to ``--results`` (small JSON, no image, no path).
-"""
+8,000); nothing is chosen by these scores. All rows reach a stage before any goes on to the next. ``--cut STEPS``
+branches off a row's checkpoint: the first three quarters are the row's own, the last quarter runs at a tenth of the
+rate in a folder of its own. Finished stages are skipped and interrupted ones resumed, so the script can be stopped
+(also by kill -9) and started at will; after each stage it writes what is known to ``--results`` (small JSON, no
+image, no path)."""
 
 from __future__ import annotations
 

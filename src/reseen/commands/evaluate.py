@@ -63,7 +63,8 @@ def evaluate(
     method = method_of_run(run)
     task = task_of(method)
     how = Scoring(epoch, branch, view, rerank, tuple(gallery_sizes or ()), paths)
-    refuse_options(task, f"{run}, a run of {method}", {"camera_pattern": camera_pattern, **vars(how)})
+    given = {"branch": branch, "view": view, "rerank": rerank, "gallery_size": gallery_sizes, "paths": paths}
+    refuse_options(task, f"{run}, a run of {method}", {"camera_pattern": camera_pattern, **given})
     opened = task.open(data, f"{run} ({method})", Reading(camera_pattern))
     task.check_test(opened, how)
     with Progress() as progress:

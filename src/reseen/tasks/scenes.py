@@ -214,7 +214,7 @@ def _embed_boxes(
 SCENES: Task[Config, SearchData] = Task(
     name="scenes",
     methods=("r-siamnet",),
-    options=frozenset({"also", "share", "gallery_sizes", "paths"}),
+    options=frozenset({"also", "share", "gallery_size", "paths"}),
     configure=configuration,
     open=open_scenes,
     usable=usable_scenes,

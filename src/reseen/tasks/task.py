@@ -88,7 +88,7 @@ class Scored:
 
 @dataclass(frozen=True, kw_only=True)
 class Task(Generic[C, D]):
-    """A record of functions; ``options`` are the words of :class:`Reading` and :class:`Scoring` that it understands."""
+    """A record of functions; ``options`` are the words of the command line that only some tasks understand."""
 
     name: str
     methods: tuple[str, ...]  # as the command line names them
@@ -126,5 +126,5 @@ def announce(scored: Scored, source: Path) -> None:
 def refuse_options(task: Task[Any, Any], whom: str, given: Mapping[str, object]) -> None:
     """Raise ReseenError for an option that was given and that ``task`` does not understand."""
     for name, value in given.items():
-        if value and name != "epoch" and name not in task.options:
+        if value and name not in task.options:
             raise ReseenError(f"--{name.replace('_', '-')} is not for {whom}: leave it out")

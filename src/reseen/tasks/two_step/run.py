@@ -186,7 +186,7 @@ def parts(run_dir: Path, data: SearchData) -> tuple[tuple[Path, Any], ...]:
 IN_TWO_STEPS: Task[TwoStepConfig, SearchData] = Task(
     name=TWO_STEP,
     methods=(TWO_STEP,),
-    options=frozenset({"also", "share", "gallery_sizes"}),
+    options=frozenset({"also", "share", "gallery_size"}),
     configure=two_step_configuration,
     open=open_scenes,
     usable=usable_scenes,
