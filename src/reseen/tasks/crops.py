@@ -89,7 +89,7 @@ def train(
 
 def _score_epoch(images: ReidData, keep: Keep, run: Run, method: Method) -> dict[str, Any] | None:
     """Test scores after an epoch; several processes share the embedding, only the first scores."""
-    if images.query is None or images.gallery is None:
+    if not images.query or not images.gallery:  # none, or none of them usable
         return None
     encoder = method.deployed(run.networks)
     grey = sees_grey(run.config, deployed_name(run, method))
