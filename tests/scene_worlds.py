@@ -173,3 +173,12 @@ def coco(
         picture(path.parent / images / name)
     path.write_text(json.dumps(content))
     return path
+
+
+def corners(box: Any) -> list[float]:
+    x, y, w, h = box
+    return [x, y, x + w, y + h]
+
+
+def as_dict(targets: Any) -> dict[str, list[float] | None]:
+    return {name: None if box is None else box.tolist() for name, box in targets.items()}

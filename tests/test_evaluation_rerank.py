@@ -14,16 +14,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from command_runs import ONE_EPOCH, done, lines, market
 from oracles import rerank as oracle
 from oracles.metrics import reid_average_precision
 from reseen.clustering.nearest import lowest_similarities, neighbours, proxies, sweep
 from reseen.data import open_data
 from reseen.errors import ReseenError
 from reseen.evaluation import embed_crops, evaluate_features, evaluate_reranked, rerank
+from reseen.inference import load_encoder
 from reseen.metrics import reid_scores_from_blocks, reid_scores_from_distances
 from reseen.records import Crop, LabelledCrops
-from reseen.training import load_encoder
-from test_commands import ONE_EPOCH, done, lines, market
 
 module = sys.modules[rerank.__module__]  # the package's `rerank` is the function
 

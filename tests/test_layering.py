@@ -3,14 +3,21 @@
 import ast
 import importlib
 import inspect
+import re
 import subprocess
 import sys
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import reseen
+from reseen.cli import main
+from reseen.losses import cluster_loss
+from reseen.methods import METHODS, cacl
+from reseen.tasks import TASKS
+from worlds import TINY, people
 
 PACKAGE = Path(reseen.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -88,9 +95,106 @@ def test_rooms_import_only_from_rooms_before_them():
     assert not wrong, "\n".join(wrong)
 
 
-def test_training_is_handed_a_method_and_imports_none():
+def file_of(name: str) -> Path | None:
+    """The file that ``name`` is defined in, or that it is: None for what is not ours."""
+    parts = name.split(".")
+    while parts and parts[0] == "reseen":
+        place = PACKAGE.joinpath(*parts[1:])
+        for file in (place.with_suffix(".py"), place / "__init__.py"):
+            if file.is_file():
+                return file
+        parts.pop()
+    return None
+
+
+def circle(graph: dict[Path, set[Path]]) -> list[Path]:
+    """Files that import each other in a ring; empty where there is none."""
+    finished: set[Path] = set()
+
+    def visit(file: Path, above: list[Path]) -> list[Path]:
+        if file in above:
+            return above[above.index(file) :]
+        if file in finished:
+            return []
+        for other in sorted(graph[file]):
+            if ring := visit(other, [*above, file]):
+                return ring
+        finished.add(file)
+        return []
+
+    return next((ring for file in sorted(graph) if (ring := visit(file, []))), [])
+
+
+def test_no_files_import_each_other_in_a_circle():
+    graph = {file: {file_of(name) for _, name in imports(file)} - {None, file} for file in FILES}
+    assert [str(file.relative_to(PACKAGE)) for file in circle(graph)] == []
+
+
+def test_a_circle_is_seen():
+    a, b, c = Path("a"), Path("b"), Path("c")
+    assert circle({a: {b}, b: {c}, c: {b}}) == [b, c]
+    assert circle({a: {b, c}, b: {c}, c: set()}) == []
+
+
+def test_training_is_handed_a_method_and_neither_imports_nor_names_one():
+    names = {*METHODS, *(name for task in TASKS.values() for name in task.methods)}
+    assert {"cacl", "cscl", "r-siamnet", "two-step"} <= names
+    word = re.compile("|".join(rf"(?<![\w.-]){re.escape(name)}(?![\w-])" for name in sorted(names)))
+    assert word.search("as r-siamnet does")
+    wrong = []
     for file in (PACKAGE / "training").glob("*.py"):
-        assert not [name for _, name in imports(file) if room_of(name) == "methods"], file
+        wrong += [
+            f"{file}:{line} imports {name}" for line, name in imports(file) if room_of(name) == "methods"
+        ]
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and word.search(node.value):
+                wrong.append(f"{file}:{node.lineno} names a method: {node.value!r}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_what_a_task_changes_is_asked_in_one_place():
+    """A task is looked up once a command; nothing asks again what kind of data, configuration or method it has."""
+    asks = re.compile(
+        r"isinstance\(.*(SearchData|ReidData|Scene|TwoStepConfig)\)|is_two_step\(|in SCENES|"
+        r'[=!]= "r-siamnet"|kind == '
+    )
+    hits = [(file, line) for file in FILES for line in file.read_text().splitlines() if asks.search(line)]
+    assert len(hits) <= 3, hits
+    assert len({file for file, _ in hits}) <= 1, hits
+
+
+def test_six_calls_lead_from_a_command_to_the_arithmetic_of_a_loss(tmp_path, monkeypatch):
+    stacks: list[list[str]] = []
+
+    def spy(*given, **more):
+        frames = [
+            frame for frame in traceback.extract_stack() if Path(frame.filename).is_relative_to(PACKAGE)
+        ]
+        stacks.append([f"{Path(frame.filename).relative_to(PACKAGE)}:{frame.name}" for frame in frames])
+        return cluster_loss(*given, **more)
+
+    monkeypatch.setattr(cacl, "cluster_loss", spy)
+    monkeypatch.setattr("reseen.commands.train.report_on", lambda *given: None)  # pictures take seconds
+    people(tmp_path / "people")
+    words = ["train", "cacl", "--data", str(tmp_path / "people"), "--run", str(tmp_path / "run")]
+    settings = [word for setting in (*TINY, "train.epochs=1") for word in ("--set", setting)]
+    assert main([*words, "--weights", "none", *settings]) == 0
+    assert stacks
+    for stack in stacks:
+        assert (stack[0], stack[-1]) == ("cli/__init__.py:main", "methods/cacl.py:losses")
+        assert len(stack) <= 6, stack  # each frame makes one call, the last that of cluster_loss
+
+
+def test_the_public_door_says_what_is_behind_it():
+    assert set(reseen.__all__) == {"Embedder", "PersonSearcher", "evaluate", "train", *reseen.ROOMS}
+    assert set(dir(reseen)) == {*reseen.__all__, "__version__"}
+    assert all(getattr(reseen, name) is not None for name in reseen.__all__)
+    assert list(inspect.signature(reseen.train).parameters)[:3] == ["method", "data", "run_dir"]
+    assert list(inspect.signature(reseen.evaluate).parameters)[:2] == ["run_dir", "data"]
+    assert callable(reseen.Embedder.load)
+    assert callable(reseen.PersonSearcher.load)
+    with pytest.raises(AttributeError, match="PersonSeeker"):
+        _ = reseen.PersonSeeker
 
 
 def test_losses_need_torch_only():
@@ -178,6 +282,12 @@ def test_files_and_functions_stay_small():
     assert not large, "\n".join(large)
 
 
-def test_method_files_stay_smaller_still():
-    for file in (PACKAGE / "methods").glob("*.py"):
-        assert file.read_text().count("\n") <= 150, file
+def test_method_files_and_tests_stay_small_too():
+    tests = Path(__file__).parent
+    for folder, most in ((PACKAGE / "methods", 120), (tests, 500)):
+        large = {
+            str(f.relative_to(folder)): n
+            for f in folder.rglob("*.py")
+            if (n := f.read_text().count("\n")) > most
+        }
+        assert large == {}

@@ -11,8 +11,8 @@ import torch
 from reseen.data import TrainBatch
 from reseen.errors import ReseenError
 from reseen.losses import camera_loss
-from reseen.methods import get_method
-from reseen.methods.cameras import split_by_camera
+from reseen.methods import cameras, get_method
+from reseen.methods.instance_memory import centroids, freeze_centroids
 from reseen.records import PseudoLabels
 from reseen.training import new_run
 from worlds import people, tiny
@@ -127,13 +127,11 @@ def test_centroids_stand_still_within_an_epoch_when_asked_to(tmp_path):
         )
         method.start(run, crops)
         run.labels = np.arange(len(crops)) // 4
-        from reseen.methods.common import freeze_centroids, memory_centroids
-
-        freeze_centroids(run, "first")
-        before = memory_centroids(run, "first").clone()
+        freeze_centroids(run)
+        before = centroids(run)["first"].clone()
         x = torch.nn.functional.normalize(torch.randn(1, run.networks.first.dim), dim=1)
         method.update(run, torch.tensor([0]), torch.zeros(1), {"first": x, "second": x})
-        assert torch.equal(memory_centroids(run, "first"), before) != moves
+        assert torch.equal(centroids(run)["first"], before) != moves
 
 
 def test_a_memory_of_clusters_starts_from_unit_means_and_each_query_moves_its_own(tmp_path):
@@ -172,7 +170,7 @@ def test_centres_by_camera_are_unit_means_of_the_cluster_there_and_each_image_mo
     taken_by = np.arange(len(crops)) % 2 + 3
     taken_by[6] = -1  # an unknown camera is one more
     run.memory["cameras"] = torch.from_numpy(taken_by)
-    split_by_camera(run, run.memory["first"], PseudoLabels(labels))
+    cameras.remember(run, PseudoLabels(labels))
 
     pairs = sorted({(k, c) for k, c in zip(labels.tolist(), taken_by.tolist(), strict=True) if k >= 0})
     assert run.memory["cluster_of_camera_centre"].tolist() == [k for k, _ in pairs]

@@ -49,7 +49,7 @@ def test_it_is_never_drawn_and_everybody_else_is(recipe, features, tmp_path):
 def choose(method, run: Run, crops: tuple) -> list[np.ndarray]:
     """The batches of one more epoch."""
     run.epoch += 1
-    return method.draw(run, PseudoLabels(CLASSES), crops)
+    return method.choose(run, PseudoLabels(CLASSES), crops)
 
 
 @pytest.mark.parametrize(("recipe", "term", "name"), [

@@ -16,12 +16,13 @@ import numpy as np
 import pytest
 import torch
 
-from reseen.commands.train import train_run
 from reseen.errors import ReseenError
+from reseen.inference import load_encoder
 from reseen.methods import get_method
 from reseen.metrics import DEFAULT_CRITERION, cross_camera_share, label_free_criteria
 from reseen.records import Crop, LabelledCrops, PseudoLabels, ReidData, Scene
-from reseen.training import LABEL_FREE, LAST, fit, load_encoder, read_checkpoint
+from reseen.tasks.crops import train
+from reseen.training import LABEL_FREE, LAST, fit, read_checkpoint
 from worlds import TINY, people, tiny
 
 
@@ -131,9 +132,8 @@ def test_permuting_or_deleting_identities_changes_no_weight(tmp_path):
                 "gallery": LabelledCrops(crops[1:], labels[1:]),
             }
         data = ReidData("test", tmp_path / "people", crops, labels, **split)
-        run = train_run(
-            tiny("cacl", "train.evaluate_every=1"), data, tmp_path / name, resume=False, weights="none"
-        )
+        config = replace(tiny("cacl", "train.evaluate_every=1"), weights="none")
+        run = train(config, data, tmp_path / name, resume=False)
         assert ("diagnostics" in run.history[-1]) == ("test" in run.history[-1]) == (labels is not None)
         _, kept = load_encoder(tmp_path / name / "checkpoint" / LABEL_FREE)
         results.append((weights(run), kept.tensors, run.history[-1].get("diagnostics")))

@@ -20,10 +20,11 @@ import torch
 from reseen.config import Config, SearchConfig
 from reseen.distributed import ALONE, Ranks
 from reseen.errors import ReseenError
+from reseen.inference import load_searcher
 from reseen.methods.r_siamnet import METHOD
 from reseen.records import Scene, SearchData
-from reseen.tasks.scenes import train_search_run
-from reseen.training import LAST, Run, load_searcher, new_run, read_checkpoint
+from reseen.tasks.scenes import train
+from reseen.training import LAST, Run, new_run, read_checkpoint
 from search_runs import DETECTION, begun, blocks, curve, first_batch, quiet_fit, same, terms_of, weights
 from worlds import TINY_SEARCH, tiny, tiny_search
 
@@ -149,9 +150,8 @@ def test_identities_change_no_weight(street: SearchData, tmp_path: Path) -> None
             replace(street, train_identities=None, test_identities=None, probes=(), read_gallery=None),
         ),
     ):
-        run = train_search_run(
-            tiny_search("train.evaluate_every=1"), data, tmp_path / name, resume=False, weights="none"
-        )
+        config = replace(tiny_search("train.evaluate_every=1"), weights="none")
+        run = train(config, data, tmp_path / name, resume=False)
         assert ("diagnostics" in run.history[-1]) == (name != "deleted")
         assert ("test" in run.history[0]) == (name != "deleted")
         found.append((weights(run), run.memory, curve(run), run.history[-1].get("diagnostics")))
@@ -231,8 +231,8 @@ def test_kill_minus_nine_loses_at_most_the_running_epoch(street: SearchData, tmp
     assert last.exists(), said.decode()
     assert 1 <= read_checkpoint(last).state["epoch"] < 6
     whole = quiet_fit(tmp_path / "whole", street.train, *settings)
-    config = tiny_search(*settings)
-    resumed = train_search_run(config, street, tmp_path / "run", resume=True, weights="none")
+    config = replace(tiny_search(*settings), weights="none")
+    resumed = train(config, street, tmp_path / "run", resume=True)
     assert resumed.epoch == len(resumed.history) == 6
     assert same(weights(whole), weights(resumed))
     assert same(whole.memory, resumed.memory)
@@ -278,7 +278,7 @@ def test_one_scene_is_enough_and_one_person_is_not(tmp_path: Path) -> None:
         scenes = blocks(tmp_path, *counts, first=10)
         data = SearchData("one", tmp_path, scenes, tuple(one.path.name for one in scenes))
         with pytest.raises(ReseenError, match=rf"{sum(counts)} persons to train on: give scenes") as error:
-            train_search_run(tiny_search(), data, tmp_path / "one", resume=False, weights="none")
+            train(replace(tiny_search(), weights="none"), data, tmp_path / "one", resume=False)
         assert "\n" not in str(error.value)
 
 

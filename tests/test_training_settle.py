@@ -10,10 +10,12 @@ from safetensors.torch import load_file, save_file
 
 from reseen.config import LITE, from_yaml, resolve, to_yaml
 from reseen.errors import ReseenError
+from reseen.inference import load_encoder
 from reseen.methods import get_method
 from reseen.methods.common import rehearse_crops
+from reseen.methods.r_siamnet import METHOD
 from reseen.models.weights import pixel_statistics
-from reseen.training import LAST, fit, load_encoder, read_checkpoint
+from reseen.training import LAST, fit, read_checkpoint
 from reseen.training.settle import GAIN, measured_precision, settled
 from worlds import people, tiny
 
@@ -52,10 +54,16 @@ def test_pixels_are_those_of_the_weights():
 
 @pytest.mark.parametrize(("persons", "k1", "k2"), [(50, 10, 2), (1700, 17, 3), (12936, 30, 6)])
 def test_neighbours_and_iterations_by_the_number_of_images(persons, k1, k2):
-    config = settled(resolve(settings=["cluster.k1=auto", "train.iterations=auto"]), persons)
+    config = settled(
+        resolve(settings=["cluster.k1=auto", "train.iterations=auto"]),
+        persons,
+        draws=get_method("cacl").draws,
+    )
     assert (config.cluster.k1, config.cluster.k2) == (k1, k2)
     assert config.train.iterations == -(-2 * persons // 64)
-    assert settled(resolve("r-siamnet"), persons).train.iterations == 0  # there: every scene once
+    assert (
+        settled(resolve("r-siamnet"), persons, draws=METHOD.draws).train.iterations == 0
+    )  # every scene once
 
 
 def test_what_was_decided_holds_when_the_run_goes_on():

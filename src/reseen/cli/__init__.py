@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         if "TORCHELASTIC_RUN_ID" in os.environ and parsed.command != "train":  # torchrun's
             raise ReseenError(f"reseen {parsed.command} runs in one process: start it without torchrun")
-        given = {k: v for k, v in vars(parsed).items() if k not in ("command", "run_command")}
-        parsed.run_command(**given)
+        given = {k: v for k, v in vars(parsed).items() if k not in ("command", "load")}
+        run = parsed.load()
+        run(**given)
         return 0
     except ReseenError as error:
         print(f"reseen: {error}", file=sys.stderr)
@@ -57,9 +58,10 @@ def _parser() -> Parser:
     return parser
 
 
-def _command(commands: Any, name: str, text: str, function: Any) -> Parser:
+def _command(commands: Any, name: str, text: str, load: Callable[[], Callable[..., object]]) -> Parser:
+    """A command; ``load`` imports the function that does it, for torch takes seconds."""
     parser: Parser = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
-    parser.set_defaults(run_command=function)
+    parser.set_defaults(load=load)
     return parser
 
 
@@ -83,18 +85,16 @@ def _settings(parser: Parser, text: str) -> None:
 
 
 def _demo(commands: Any) -> None:
-    def run(*, search: bool, run: Path | None, **given: Any) -> None:
-        if search:
-            from reseen.commands.demo_search import demo_search
+    def load() -> Callable[..., object]:
+        from reseen.commands.demo_search import demo_of_either
 
-            demo_search(run=run or Path("runs/demo-search"), **given)
-        else:
-            from reseen.commands.demo import demo
-
-            demo(run=run or Path("runs/demo"), **given)
+        return demo_of_either
 
     parser = _command(
-        commands, "demo", "train CACL on a drawn street, compare honestly, write a picture report", run
+        commands,
+        "demo",
+        "train CACL on a drawn street, compare honestly, write a picture report",
+        load,
     )
     parser.add_argument(
         "--search", action="store_true", help="person search instead: R-SiamNet on drawn scenes"
@@ -109,12 +109,12 @@ def _demo(commands: Any) -> None:
 
 
 def _train(commands: Any) -> None:
-    def run(**given: Any) -> None:
+    def load() -> Callable[..., object]:
         from reseen.commands.train import train
 
-        train(**given)
+        return train
 
-    parser = _command(commands, "train", "train a model on images that nobody labelled", run)
+    parser = _command(commands, "train", "train a model on images that nobody labelled", load)
     parser.add_argument(
         "method",
         metavar="METHOD",
@@ -141,23 +141,17 @@ def _train(commands: Any) -> None:
 
 
 def _evaluate(commands: Any) -> None:
-    def run(*, run: Path | None, features: Path | None, **given: Any) -> None:
-        if (run is None) == (features is None):
-            raise ReseenError("reseen evaluate scores a RUN, or --features FILE: give one of them")
-        if run is not None:
-            from reseen.commands.evaluate import evaluate
+    def load() -> Callable[..., object]:
+        from reseen.commands.evaluate import evaluate_run_or_file
 
-            evaluate(run, **given)
-        elif features is not None:
-            from reseen.commands.features_file import evaluate_file
+        return evaluate_run_or_file
 
-            used = {key: given.pop(key) for key in ("data", "camera_pattern", "rerank")}
-            wrong = [key for key, value in given.items() if value and (key, value) != ("epoch", "last")]
-            if wrong:
-                raise ReseenError(f"--{wrong[0].replace('_', '-')} is for a RUN, not for --features")
-            evaluate_file(features, **used)
-
-    parser = _command(commands, "evaluate", "score a trained model by the benchmark's own protocol", run)
+    parser = _command(
+        commands,
+        "evaluate",
+        "score a trained model by the benchmark's own protocol",
+        load,
+    )
     parser.add_argument("run", type=Path, nargs="?", metavar="RUN", help="run folder or checkpoint file")
     _data_options(parser)
     parser.add_argument(
@@ -195,12 +189,17 @@ def _evaluate(commands: Any) -> None:
 
 
 def _cluster(commands: Any) -> None:
-    def run(**given: Any) -> None:
+    def load() -> Callable[..., object]:
         from reseen.commands.cluster import cluster
 
-        cluster(**given)
+        return cluster
 
-    parser = _command(commands, "cluster", "group images by person; writes a CSV of path, group, camera", run)
+    parser = _command(
+        commands,
+        "cluster",
+        "group images by person; writes a CSV of path, group, camera",
+        load,
+    )
     parser.add_argument("run", type=Path, metavar="RUN", help="run folder or checkpoint file")
     _data_options(parser)
     parser.add_argument(
@@ -214,16 +213,16 @@ def _cluster(commands: Any) -> None:
 
 
 def _reproduce(commands: Any) -> None:
-    def run(*, name: str | None, show: bool, **given: Any) -> None:
-        from reseen.reproduce import list_tables, reproduce
+    def load() -> Callable[..., object]:
+        from reseen.reproduce import reproduce_or_list
 
-        if show or name is None:
-            list_tables()
-        else:
-            reproduce(name, **given)
+        return reproduce_or_list
 
     parser = _command(
-        commands, "reproduce", "a table or figure of the papers, ours beside theirs; resumable", run
+        commands,
+        "reproduce",
+        "a table or figure of the papers, ours beside theirs; resumable",
+        load,
     )
     parser.add_argument(
         "name", nargs="?", metavar="NAME", help="cacl-table1 to r-siamnet-figure6; without it: the list"
@@ -265,13 +264,16 @@ def _reproduce(commands: Any) -> None:
 
 
 def _report(commands: Any) -> None:
-    def run(**given: Any) -> None:
+    def load() -> Callable[..., object]:
         from reseen.commands.report import report
 
-        report(**given)
+        return report
 
     parser = _command(
-        commands, "report", "pictures of a run: curves, ranked lists, search results; an HTML page", run
+        commands,
+        "report",
+        "pictures of a run: curves, ranked lists, search results; an HTML page",
+        load,
     )
     parser.add_argument("run", type=Path, metavar="RUN", help="run folder")
     parser.add_argument(
@@ -280,12 +282,12 @@ def _report(commands: Any) -> None:
 
 
 def _bench(commands: Any) -> None:
-    def run(**given: Any) -> None:
+    def load() -> Callable[..., object]:
         from reseen.commands.bench import bench
 
-        bench(**given)
+        return bench
 
-    parser = _command(commands, "bench", "how fast this machine clusters, evaluates and trains", run)
+    parser = _command(commands, "bench", "how fast this machine clusters, evaluates and trains", load)
     parser.add_argument(
         "what", metavar="WHAT", choices=("clustering", "evaluation", "training"), help="%(choices)s"
     )
@@ -300,13 +302,13 @@ def _bench(commands: Any) -> None:
 
 
 def _compose(commands: Any) -> None:
-    def run(**given: Any) -> None:
+    def load() -> Callable[..., object]:
         from reseen.commands.compose import compose_scenes
 
-        compose_scenes(**given)
+        return compose_scenes
 
     text = "paste real crops of people into drawn scenes, in PRW's layout; the result is a composite: say so"
-    parser = _command(commands, "compose", text, run)
+    parser = _command(commands, "compose", text, load)
     parser.add_argument("crops", type=Path, metavar="CROPS", help="folder of crops like Market-1501's")
     parser.add_argument("out", type=Path, metavar="OUT", help="folder to write to")
     unset = argparse.SUPPRESS  # what is not given is left to Composition
@@ -350,12 +352,17 @@ def _split(commands: Any) -> None:
 
 
 def _doctor(commands: Any) -> None:
-    def run(**given: Any) -> None:
+    def load() -> Callable[..., object]:
         from reseen.commands.doctor import doctor
 
-        doctor(**given)
+        return doctor
 
-    parser = _command(commands, "doctor", "what this machine has, and what a data folder holds or lacks", run)
+    parser = _command(
+        commands,
+        "doctor",
+        "what this machine has, and what a data folder holds or lacks",
+        load,
+    )
     parser.add_argument(
         "path",
         type=Path,

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from reseen.commands.demo import BASELINE_NAMES
+from reseen.commands.demo import BASELINE_NAMES, demo
 from reseen.commands.report import report_on
 from reseen.config import Config, resolve
 from reseen.data import open_search_data
@@ -42,6 +42,14 @@ STREET: dict[str, Any] = {  # 60 strangers share 8 outfits: colour alone tells f
     "persons": (3, 7),
 }
 TRUE, OWN = "true", "its own"
+
+
+def demo_of_either(*, search: bool, run: Path | None, **given: Any) -> None:
+    """The command: of person search, or of re-identification."""
+    if search:
+        demo_search(run=run or Path("runs/demo-search"), **given)
+    else:
+        demo(run=run or Path("runs/demo"), **given)
 
 
 def demo_search(

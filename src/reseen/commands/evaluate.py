@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from reseen.commands.features_file import evaluate_file
 from reseen.distributed import ALONE
+from reseen.errors import ReseenError
 from reseen.metrics import ReidScores
 from reseen.progress import Progress
 from reseen.tasks import (
@@ -18,6 +20,20 @@ from reseen.tasks import (
     refuse_options,
     task_of,
 )
+
+
+def evaluate_run_or_file(*, run: Path | None, features: Path | None, **given: Any) -> None:
+    """The command: a trained model, or the features of another in a file."""
+    if (run is None) == (features is None):
+        raise ReseenError("reseen evaluate scores a RUN, or --features FILE: give one of them")
+    if run is not None:
+        evaluate(run, **given)
+    elif features is not None:
+        used = {key: given.pop(key) for key in ("data", "camera_pattern", "rerank")}
+        wrong = [key for key, value in given.items() if value and (key, value) != ("epoch", "last")]
+        if wrong:
+            raise ReseenError(f"--{wrong[0].replace('_', '-')} is for a RUN, not for --features")
+        evaluate_file(features, **used)
 
 
 def evaluate(
@@ -47,11 +63,12 @@ def evaluate(
     method = method_of_run(run)
     task = task_of(method)
     how = Scoring(epoch, branch, view, rerank, tuple(gallery_sizes or ()), paths)
-    refuse_options(task, f"{run}, a run of {method}", {"camera_pattern": camera_pattern, **vars(how)})
+    given = {"branch": branch, "view": view, "rerank": rerank, "gallery_size": gallery_sizes, "paths": paths}
+    refuse_options(task, f"{run}, a run of {method}", {"camera_pattern": camera_pattern, **given})
     opened = task.open(data, f"{run} ({method})", Reading(camera_pattern))
     task.check_test(opened, how)
     with Progress() as progress:
-        usable = task.usable(opened, max_bad_share(task, task.trained(run)), progress, ALONE)
+        usable = task.usable(opened, max_bad_share(task, task.trained(run, epoch)), progress, ALONE)
         scored = task.score(run, usable, how, progress)
     for one in scored:
         announce(one, run)

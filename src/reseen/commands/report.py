@@ -18,7 +18,7 @@ def report(run: Path, *, data: Path | None = None) -> Path:
     if data is not None:
         found = task.open(data, str(run), Reading())
         with Progress() as progress:
-            opened = task.usable(found, max_bad_share(task, task.trained(run)), progress, ALONE)
+            opened = task.usable(found, max_bad_share(task, task.trained(run, "last")), progress, ALONE)
     return report_on(run, task, opened)
 
 

@@ -32,11 +32,10 @@ def train(
         share: scenes: of the training scenes of all of them, a random part that is the same each time.
     """
     task = task_of(method)
-    refuse_options(
-        task, method, {"camera_pattern": camera_pattern, "also": also, "share": share if share != 1 else None}
-    )
-    opened = task.open(data, method, Reading(camera_pattern, tuple(also), share))
+    given = {"camera_pattern": camera_pattern is not None, "also": also, "share": share != 1}
+    refuse_options(task, method, given)
     with join() as ranks:
+        opened = task.open(data, method, Reading(camera_pattern, tuple(also), share))
         run_dir = run or Path("runs") / f"{Path(recipe or method).stem}-{opened.name.lower()}"
         resolved = task.configure(method, run_dir, resume, Settings(recipe, config, tuple(settings), weights))
         with Progress(quiet=not ranks.first) as progress:

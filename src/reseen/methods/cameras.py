@@ -24,8 +24,10 @@ CENTRE_OF = "camera_centre_of"  # int64 [M], centre of each image; -1 = in no cl
 CLUSTER_OF = "cluster_of_camera_centre"  # int64 [P]
 
 
-def keep_cameras(run: Run, crops: tuple[Crop, ...]) -> None:
+def start(run: Run, crops: tuple[Crop, ...]) -> None:
     """Who took each image. Raises ReseenError where no camera is known."""
+    if not run.config.loss.camera_weight:
+        return
     cameras = cameras_of(crops)
     if not (cameras >= 0).any():
         raise ReseenError(
@@ -34,11 +36,14 @@ def keep_cameras(run: Run, crops: tuple[Crop, ...]) -> None:
     run.memory[CAMERAS] = torch.from_numpy(cameras)
 
 
-def split_by_camera(run: Run, memory: Tensor, pseudo: PseudoLabels) -> None:
-    """Centres of an epoch: means of the rows ``[M, D]`` of each (cluster, camera), as unit vectors.
+def remember(run: Run, pseudo: PseudoLabels) -> None:
+    """Centres of an epoch: means of the remembered rows ``[M, D]`` of each (cluster, camera), as unit vectors.
 
     Images of an unknown camera are those of one more camera.
     """
+    if not run.config.loss.camera_weight:
+        return
+    memory = run.memory["first"]
     cameras = run.memory[CAMERAS].cpu().numpy()
     inside = pseudo.labels >= 0
     pairs, numbers = np.unique(
@@ -52,15 +57,18 @@ def split_by_camera(run: Run, memory: Tensor, pseudo: PseudoLabels) -> None:
     run.memory[CLUSTER_OF] = torch.from_numpy(pairs[:, 0].copy()).to(memory.device)
 
 
-def camera_term(run: Run, features: Tensor, labels: Tensor) -> Tensor:
-    """The weighted loss of features ``[N, D]`` with pseudo labels ``[N]``."""
-    value = camera_loss(features, run.memory[CENTRES], labels, run.memory[CLUSTER_OF])
-    return run.config.loss.camera_weight * value
+def losses(run: Run, features: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    """The term, times its weight, of features ``[N, D]`` with pseudo labels ``[N]``."""
+    weight = run.config.loss.camera_weight
+    if not weight:
+        return {}
+    loss = camera_loss(features, run.memory[CENTRES], labels, run.memory[CLUSTER_OF])
+    return {"camera": weight * loss}
 
 
-def move_centres(run: Run, rows: Tensor, features: Tensor) -> None:
+def update(run: Run, rows: Tensor, keys: dict[str, Tensor]) -> None:
     """Every image moves the centre of its cluster in its camera, in batch order."""
     c = run.config.loss
-    momentum_update(
-        run.memory[CENTRES], run.memory[CENTRE_OF][rows], features.detach().float(), momentum=c.momentum
-    )
+    if c.camera_weight:
+        features = keys["first"].detach().float()
+        momentum_update(run.memory[CENTRES], run.memory[CENTRE_OF][rows], features, momentum=c.momentum)

@@ -11,26 +11,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from reseen.data import TrainBatch
+from reseen.losses import cluster_loss
 from reseen.memory import cluster_means, momentum_update
-from reseen.methods.common import (
-    ON_CROPS,
-    OneBranch,
-    contrast,
-    embed_clean,
-    first_view,
-    only_encoder,
-)
-from reseen.methods.labelling import pseudo_labels
-from reseen.records import Crop, Labels, PseudoLabels
+from reseen.methods.common import ON_CROPS, OneBranch, embed_clean, first_view
+from reseen.methods.labelling import assign
+from reseen.records import Crop, PseudoLabels
 from reseen.training.run import Method, Run
 
 
 def embed(run: Run, crops: tuple[Crop, ...]) -> Tensor:
     return embed_clean(run, run.networks.encoder, crops)
-
-
-def assign(run: Run, features: Tensor, cameras: Labels) -> PseudoLabels:
-    return pseudo_labels(features, cameras, run.config.cluster, run.ranks)
 
 
 def remember(run: Run, features: Tensor, pseudo: PseudoLabels) -> None:
@@ -41,9 +31,12 @@ def remember(run: Run, features: Tensor, pseudo: PseudoLabels) -> None:
 
 def losses(run: Run, batch: TrainBatch, labels: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """ClusterNCE: cross-entropy over the similarities to all centroids."""
+    c = run.config.loss
     with run.autocast():
         x = run.networks.encoder(batch.first).features
-    return {"cluster": contrast(run, x, run.memory["centroids"], labels)}, {"centroids": x}
+    u = run.memory["centroids"]
+    loss = cluster_loss(x, u, labels, temperature=c.temperature, focal_gamma=c.focal_gamma)
+    return {"cluster": loss}, {"centroids": x}
 
 
 def update(run: Run, rows: Tensor, labels: Tensor, keys: dict[str, Tensor]) -> None:
@@ -56,7 +49,7 @@ def update(run: Run, rows: Tensor, labels: Tensor, keys: dict[str, Tensor]) -> N
 METHOD = Method(
     **ON_CROPS,
     build=OneBranch,
-    deployed=only_encoder,
+    deployed=OneBranch.shipped,
     views=first_view,
     embed=embed,
     assign=assign,

@@ -1,20 +1,17 @@
-"""What several methods share: embedding for clustering, pseudo labels, one encoder and its memory."""
+"""What methods on crops share: their networks and batches, and the features that are clustered."""
 
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from reseen.config import Config
 from reseen.data import train_batches
 from reseen.evaluation.encoders import BATCH, embed_crops
-from reseen.losses import cluster_loss
-from reseen.memory import cluster_means, momentum_update
 from reseen.models import Encoder, build_encoder
 from reseen.models.encoders import check_maps
 from reseen.records import Crop, PseudoLabels
@@ -33,9 +30,8 @@ def crop_encoder(config: Config) -> Encoder:
 
 def rehearse_crops(networks: nn.Module, config: Config, count: int) -> Tensor:
     """Every encoder of ``networks`` on random crops."""
-    images = torch.rand(count, 3, config.data.height, config.data.width)
     layout = torch.channels_last if config.train.channels_last else torch.contiguous_format
-    images = images.contiguous(memory_format=layout)
+    images = torch.rand(count, 3, config.data.height, config.data.width).contiguous(memory_format=layout)
     encoders = [part for part in networks.children() if isinstance(part, Encoder)]
     return torch.stack([encoder(images).features.sum() for encoder in encoders]).sum()
 
@@ -80,9 +76,8 @@ class OneBranch(nn.Module):
         super().__init__()
         self.encoder = encoder
 
-
-def only_encoder(networks: nn.Module) -> Encoder:
-    return cast(OneBranch, networks).encoder
+    def shipped(self) -> Encoder:
+        return self.encoder
 
 
 def first_view(config: Config) -> tuple[str, ...]:
@@ -123,40 +118,3 @@ def embed_augmented(run: Run, encoder: Encoder, crops: tuple[Crop, ...], view: s
             features.append(encoder(getattr(batch, view)).features.float())
         run.step("embed", sum(map(len, features)), own, "")
     return run.ranks.gather_rows(torch.cat(features), sizes)
-
-
-def memory_centroids(run: Run, name: str) -> Tensor:
-    """Centres ``[K, D]``, Eq. (4) and (8): means of the instance memory now, or as they stood at the epoch's start, or
-    moved since then by each query."""
-    if run.config.loss.centroid_update == "step":
-        return _means(run, name)
-    return run.memory[f"{name}_centroids"]
-
-
-def freeze_centroids(run: Run, name: str) -> None:
-    """Centres once per epoch (CACL, Algorithm 1, line 6); nothing to do when they follow every step.
-
-    A cluster-level memory (``momentum``) starts from them as unit vectors, as Cluster Contrast's does.
-    """
-    moves = run.config.loss.centroid_update
-    if moves != "step":
-        means = _means(run, name)
-        run.memory[f"{name}_centroids"] = F.normalize(means, dim=1) if moves == "momentum" else means
-
-
-def _means(run: Run, name: str) -> Tensor:
-    return cluster_means(run.memory[name], torch.from_numpy(run.labels), int(run.labels.max()) + 1)
-
-
-def contrast(run: Run, features: Tensor, centroids: Tensor, labels: Tensor) -> Tensor:
-    """The cluster loss ``[N, D]`` against ``[K, D]`` with the run's temperature and focal exponent."""
-    c = run.config.loss
-    return cluster_loss(features, centroids, labels, temperature=c.temperature, focal_gamma=c.focal_gamma)
-
-
-def update_memory(run: Run, name: str, rows: Tensor, labels: Tensor, features: Tensor) -> None:
-    """Eq. (11) and (12) on one memory, in batch order; each query also moves its centre where that is a memory."""
-    c, moved = run.config.loss, features.detach().float()
-    momentum_update(run.memory[name], rows, moved, momentum=c.momentum)
-    if c.centroid_update == "momentum":
-        momentum_update(run.memory[f"{name}_centroids"], labels, moved, momentum=c.momentum)

@@ -12,10 +12,18 @@ from torch import Tensor
 from reseen.clustering import dbscan, jaccard_graph, refine, refine_official, refined_parts
 from reseen.config import ClusterConfig
 from reseen.distributed import ALONE, Ranks
-from reseen.records import Labels, PseudoLabels
+from reseen.records import OUTLIER, Labels, PseudoLabels
 from reseen.training.parallel import shared_neighbours
+from reseen.training.run import Run
 
 MIN_TO_STANDARDISE = 8  # images of a camera
+
+
+def assign(run: Run, features: Tensor, cameras: Labels) -> PseudoLabels:
+    """CACL, Algorithm 1, line 5. Without clustering (Table 7, first row) nobody gets a label."""
+    if not run.config.cluster.enabled:
+        return PseudoLabels(np.full(len(features), OUTLIER, dtype=np.int64))
+    return pseudo_labels(features, cameras, run.config.cluster, run.ranks)
 
 
 def pseudo_labels(

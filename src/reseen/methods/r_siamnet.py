@@ -7,11 +7,10 @@ What is known of the paper, and from where: docs/methods/r-siamnet.md.
 from __future__ import annotations
 
 from functools import partial
-from typing import cast
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from reseen.clustering import finch
 from reseen.config import Config
@@ -20,7 +19,7 @@ from reseen.losses import inter_instance_loss, self_instance_loss, unified_pair_
 from reseen.memory import momentum_update
 from reseen.methods.person_memory import SCENE_OF, both_paths, keys_of, memories, start
 from reseen.models.pyramid import Pyramid, build_pyramid
-from reseen.models.search import SearchNetwork, build_search_network
+from reseen.models.search import Searching, build_search_network, rehearse
 from reseen.records import Labels, PseudoLabels, Scene, persons_of
 from reseen.training.feeding import choose_scenes, load_scenes
 from reseen.training.run import Method, Run
@@ -28,33 +27,8 @@ from reseen.training.run import Method, Run
 PUBLISHED_PERSONS = 45  # of a batch of 9 scenes: what a mean of L_int is scaled back to
 
 
-class Searching(nn.Module):
-    """The network, under a name that checkpoints know."""
-
-    def __init__(self, config: Config, pyramid: Pyramid) -> None:
-        super().__init__()
-        self.network = build_search_network(config, pyramid)
-
-
 def pyramid(config: Config) -> Pyramid:
     return build_pyramid(config.model.backbone, channels=config.search.channels, weights="none")[0]
-
-
-def rehearse(networks: nn.Module, config: Config, count: int) -> Tensor:
-    """The pyramid on one random scene and ``count`` random persons."""
-    network = deployed(networks)
-    sides = ((1, config.search.short_side, config.search.long_side), (count, *network.person))
-    layout = torch.channels_last if config.train.channels_last else torch.contiguous_format
-    sums = []
-    for images, height, width in sides:
-        padded = (images, 3, -(-height // 32) * 32, -(-width // 32) * 32)
-        maps = network.pyramid(torch.rand(padded).contiguous(memory_format=layout))
-        sums.append(torch.stack([m.float().sum() for m in maps]).sum())
-    return torch.stack(sums).sum()
-
-
-def deployed(networks: nn.Module) -> SearchNetwork:
-    return cast(SearchNetwork, networks.network)
 
 
 def advice(run: Run, pseudo: PseudoLabels) -> str:
@@ -122,7 +96,7 @@ METHOD = Method(
     advice=advice,
     groups_batch=False,  # batch norm is frozen, or sees a process's own scenes only
     build=Searching,
-    deployed=deployed,
+    deployed=Searching.shipped,
     start=start,
     embed=embed,
     assign=assign,

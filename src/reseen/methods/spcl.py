@@ -12,17 +12,9 @@ from torch import Tensor
 
 from reseen.clustering import dbscan, jaccard_graph, keep_reliable, spcl_alpha, spcl_reliability
 from reseen.data import TrainBatch
-from reseen.methods.common import (
-    ON_CROPS,
-    OneBranch,
-    contrast,
-    embed_clean,
-    first_view,
-    freeze_centroids,
-    memory_centroids,
-    only_encoder,
-    update_memory,
-)
+from reseen.losses import cluster_loss
+from reseen.methods.common import ON_CROPS, OneBranch, embed_clean, first_view
+from reseen.methods.instance_memory import centroids, freeze_centroids, update_memories
 from reseen.methods.labelling import settle_outliers, standardise_per_camera
 from reseen.records import Crop, Labels, PseudoLabels
 from reseen.training.parallel import shared_neighbours
@@ -71,29 +63,28 @@ def assign(run: Run, features: Tensor, cameras: Labels) -> PseudoLabels:
 
 
 def remember(run: Run, features: Tensor, pseudo: PseudoLabels) -> None:
-    freeze_centroids(run, "first")
+    freeze_centroids(run)
 
 
 def losses(run: Run, batch: TrainBatch, labels: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """The unified contrastive loss: with a constant memory, mean similarity to members = similarity to their mean."""
+    c = run.config.loss
     with run.autocast():
         x = run.networks.encoder(batch.first).features
-    return {"cluster": contrast(run, x, memory_centroids(run, "first"), labels)}, {"first": x}
-
-
-def update(run: Run, rows: Tensor, labels: Tensor, keys: dict[str, Tensor]) -> None:
-    update_memory(run, "first", rows, labels, keys["first"])
+    u = centroids(run)["first"]
+    loss = cluster_loss(x, u, labels, temperature=c.temperature, focal_gamma=c.focal_gamma)
+    return {"cluster": loss}, {"first": x}
 
 
 METHOD = Method(
     **ON_CROPS,
     build=OneBranch,
-    deployed=only_encoder,
+    deployed=OneBranch.shipped,
     views=first_view,
     start=start,
     embed=embed,
     assign=assign,
     remember=remember,
     losses=losses,
-    update=update,
+    update=update_memories,
 )

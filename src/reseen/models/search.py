@@ -165,3 +165,27 @@ def _statistics_kept(module: nn.Module) -> Iterator[None]:
 def _layout(images: Tensor) -> torch.memory_format:
     last = images.is_contiguous(memory_format=torch.channels_last) and not images.is_contiguous()
     return torch.channels_last if last else torch.contiguous_format
+
+
+class Searching(nn.Module):
+    """The network, under a name that checkpoints know."""
+
+    def __init__(self, config: Config, pyramid: Pyramid) -> None:
+        super().__init__()
+        self.network = build_search_network(config, pyramid)
+
+    def shipped(self) -> SearchNetwork:
+        return self.network
+
+
+def rehearse(networks: Searching, config: Config, count: int) -> Tensor:
+    """The pyramid on one random scene and ``count`` random persons, to a scalar."""
+    network = networks.network
+    sides = ((1, config.search.short_side, config.search.long_side), (count, *network.person))
+    layout = torch.channels_last if config.train.channels_last else torch.contiguous_format
+    sums = []
+    for images, height, width in sides:
+        padded = (images, 3, -(-height // 32) * 32, -(-width // 32) * 32)
+        maps = network.pyramid(torch.rand(padded).contiguous(memory_format=layout))
+        sums.append(torch.stack([m.float().sum() for m in maps]).sum())
+    return torch.stack(sums).sum()

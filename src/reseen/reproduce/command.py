@@ -121,6 +121,14 @@ def reproduce(
     return _tell(path)
 
 
+def reproduce_or_list(*, name: str | None, show: bool, **given: Any) -> None:
+    """The command: a table or figure, or without a name the list of them."""
+    if show or name is None:
+        list_tables()
+    else:
+        reproduce(name, **given)
+
+
 def list_tables() -> None:
     """Print the names that can be given, what each is and what the paper made it with."""
     shown = Rich("name", "what", "rows", "data in the paper")

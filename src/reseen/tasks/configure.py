@@ -11,7 +11,8 @@ from typing import Any
 from reseen.config import Config, from_yaml, read_tree, resolve
 from reseen.errors import ReseenError
 from reseen.tasks.task import Settings
-from reseen.training import LAST
+from reseen.training import LAST, trained_config
+from reseen.training.run_folder import chosen_file
 
 
 def configuration(method: str, run_dir: Path, resume: bool, given: Settings) -> Config:
@@ -33,6 +34,11 @@ def configuration(method: str, run_dir: Path, resume: bool, given: Settings) -> 
         source = given.recipe or given.config or (stored if resume and given.plain else "--set")
         raise ReseenError(f"{source} is not a run of {method!r}: name its method")
     return resolved
+
+
+def trained(source: Path, epoch: str = "last") -> Config:
+    """The configuration of a run folder's ``epoch`` (see :class:`Scoring`), or of a checkpoint file."""
+    return trained_config(chosen_file(source, epoch))
 
 
 def begins_with(

@@ -22,18 +22,19 @@ from reseen.evaluation import (
     sees_grey,
 )
 from reseen.inference import load_encoder
+from reseen.methods import get_method
 from reseen.methods.common import embed_clean
 from reseen.metrics import ReidScores
 from reseen.models import Encoder, resolve_device
 from reseen.progress import Progress
 from reseen.records import UNKNOWN_CAMERA, LabelledCrops, ReidData
-from reseen.tasks.configure import configuration
+from reseen.tasks.configure import configuration, trained
 from reseen.tasks.opening import open_crops
 from reseen.tasks.pictures import FeatureMap, Picture, RankedLists, Views
 from reseen.tasks.task import Scored, Scoring, Task
 from reseen.tasks.usable import usable
-from reseen.tasks.watched import fit_watched, watcher
-from reseen.training import LAST, START, Method, Run, deployed_name, trained_config
+from reseen.tasks.watched import watcher
+from reseen.training import LAST, START, Method, Run, deployed_name, fit
 from reseen.training.run_folder import chosen_file, keep_per_query
 
 QUERIES, TOP = 4, 10  # of the ranked-list picture
@@ -64,28 +65,31 @@ def train(
             f"{images.root} holds {count} usable images, no more than cluster.k1 = {k1} neighbours: "
             "lower cluster.k1 and cluster.k2 (--set), or give more images"
         )
-    cameras = {crop.camera for crop in images.train}
-    one_camera = len(cameras) == 1 and cameras != {UNKNOWN_CAMERA}
-    return fit_watched(
-        config,
-        images.train,
-        run_dir,
-        root=images.root,
-        resume=resume,
-        ranks=ranks,
-        watch=watcher(
-            images.train_identities if config.cluster.enabled else None,
-            partial(_score_epoch, images, keep_per_query(run_dir)),
-        ),
-        note="all images are of one camera: nothing here teaches or tests other cameras"
-        if one_camera
-        else None,
+    watch = watcher(
+        images.train_identities if config.cluster.enabled else None,
+        partial(_score_epoch, images, keep_per_query(run_dir)),
     )
+    with Progress(quiet=not ranks.first) as progress:
+        cameras = {crop.camera for crop in images.train}
+        if len(cameras) == 1 and cameras != {UNKNOWN_CAMERA}:
+            progress.say("all images are of one camera: nothing here teaches or tests other cameras")
+        return fit(
+            config,
+            images.train,
+            get_method(config.method),
+            folder=run_dir,
+            root=images.root,
+            resume=resume,
+            watch=watch,
+            step=progress.step,
+            say=progress.say,
+            ranks=ranks,
+        )
 
 
 def _score_epoch(images: ReidData, keep: Keep, run: Run, method: Method) -> dict[str, Any] | None:
     """Test scores after an epoch; several processes share the embedding, only the first scores."""
-    if images.query is None or images.gallery is None:
+    if not images.query or not images.gallery:  # none, or none of them usable
         return None
     encoder = method.deployed(run.networks)
     grey = sees_grey(run.config, deployed_name(run, method))
@@ -244,6 +248,6 @@ CROPS: Task[Config, ReidData] = Task(
     train=train,
     check_test=lambda images, how: test_split(images),
     score=score,
-    trained=trained_config,
+    trained=trained,
     pictures=pictures,
 )

@@ -20,16 +20,17 @@ from reseen.errors import ReseenError
 from reseen.evaluation import Keep
 from reseen.evaluation.search import FoundScenes, evaluate_searcher, find_persons
 from reseen.inference import PersonSearcher, load_searcher
+from reseen.methods import get_method
 from reseen.progress import Progress
 from reseen.records import UNLABELLED, Labels, Probe, Scene, SearchData
-from reseen.tasks.configure import configuration
+from reseen.tasks.configure import configuration, trained
 from reseen.tasks.opening import open_scenes
 from reseen.tasks.pictures import FeatureMap, Picture
 from reseen.tasks.search_results import even, search_results
 from reseen.tasks.task import Scored, Scoring, Task
 from reseen.tasks.usable import usable_scenes
-from reseen.tasks.watched import Watch, fit_watched, watcher
-from reseen.training import LAST, START, Method, Run, trained_config
+from reseen.tasks.watched import Watch, watcher
+from reseen.training import LAST, START, Method, Run, fit
 from reseen.training.run_folder import chosen_file, keep_per_query
 
 TSNE_PEOPLE, TSNE_BOXES = 10, 60  # identities (Fig. 6), and boxes of each at most
@@ -56,15 +57,19 @@ def train(
         raise ReseenError(
             f"{scenes.root} has {scenes.train_boxes} persons to train on: give scenes with more boxes"
         )
-    return fit_watched(
-        config,
-        scenes.train,
-        run_dir,
-        root=scenes.root,
-        resume=resume,
-        ranks=ranks,
-        watch=scene_watcher(config, scenes, keep_per_query(run_dir)),
-    )
+    with Progress(quiet=not ranks.first) as progress:
+        return fit(
+            config,
+            scenes.train,
+            get_method(config.method),
+            folder=run_dir,
+            root=scenes.root,
+            resume=resume,
+            watch=scene_watcher(config, scenes, keep_per_query(run_dir)),
+            step=progress.step,
+            say=progress.say,
+            ranks=ranks,
+        )
 
 
 def scene_watcher(config: Config, scenes: SearchData, keep: Keep | None = None) -> Watch:
@@ -209,7 +214,7 @@ def _embed_boxes(
 SCENES: Task[Config, SearchData] = Task(
     name="scenes",
     methods=("r-siamnet",),
-    options=frozenset({"also", "share", "gallery_sizes", "paths"}),
+    options=frozenset({"also", "share", "gallery_size", "paths"}),
     configure=configuration,
     open=open_scenes,
     usable=usable_scenes,
@@ -218,6 +223,6 @@ SCENES: Task[Config, SearchData] = Task(
     train=train,
     check_test=lambda scenes, how: gallery_sizes(scenes, how.gallery_sizes),
     score=score,
-    trained=trained_config,
+    trained=trained,
     pictures=pictures,
 )

@@ -88,7 +88,7 @@ class Scored:
 
 @dataclass(frozen=True, kw_only=True)
 class Task(Generic[C, D]):
-    """A record of functions; ``options`` are the words of :class:`Reading` and :class:`Scoring` that it understands."""
+    """A record of functions; ``options`` are the words of the command line that only some tasks understand."""
 
     name: str
     methods: tuple[str, ...]  # as the command line names them
@@ -103,7 +103,7 @@ class Task(Generic[C, D]):
     train: Callable[[C, D, Path, bool, Ranks], object]  # (config, data, run_dir, resume, ranks)
     check_test: Callable[[D, Scoring], object]  # raises ReseenError for data that cannot be scored so
     score: Callable[[Path, D, Scoring, Progress], list[Scored]]  # (run_dir or checkpoint file, ...)
-    trained: Callable[[Path], C]  # the configuration of a run folder or of a checkpoint file
+    trained: Callable[[Path, str], C]  # the configuration of a run folder's epoch (see Scoring), or of a file
     pictures: Callable[[Path, D, Progress], Sequence[Picture]]  # (run_dir, ...): what a report can show of it
     parts: Callable[[Path, D], Sequence[tuple[Path, Any]]] = (
         lambda run_dir, data: ()
@@ -126,5 +126,5 @@ def announce(scored: Scored, source: Path) -> None:
 def refuse_options(task: Task[Any, Any], whom: str, given: Mapping[str, object]) -> None:
     """Raise ReseenError for an option that was given and that ``task`` does not understand."""
     for name, value in given.items():
-        if value and name != "epoch" and name not in task.options:
+        if value and name not in task.options:
             raise ReseenError(f"--{name.replace('_', '-')} is not for {whom}: leave it out")

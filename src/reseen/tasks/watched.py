@@ -1,19 +1,14 @@
-"""A run that is watched from outside: what is measured after an epoch, with identities that training never sees."""
+"""What is measured of a run after an epoch, with identities that training never sees."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
-from reseen.config import Config
-from reseen.distributed import Ranks
-from reseen.methods import get_method
 from reseen.metrics import clustering_scores
-from reseen.progress import Progress
-from reseen.records import UNLABELLED, Crop, Labels, Scene
-from reseen.training import Method, Run, fit
+from reseen.records import UNLABELLED, Labels
+from reseen.training import Method, Run
 
 ScoreEpoch = Callable[[Run, Method], dict[str, Any] | None]
 Watch = Callable[[Run, Method], dict[str, Any]]
@@ -43,35 +38,3 @@ def watcher(identities: Labels | None, score_epoch: ScoreEpoch) -> Watch:
         return record
 
     return watch
-
-
-def fit_watched(
-    config: Config,
-    images: Sequence[Crop] | Sequence[Scene],
-    run_dir: Path,
-    *,
-    root: Path,
-    resume: bool,
-    ranks: Ranks,
-    watch: Watch,
-    note: str | None = None,
-) -> Run:
-    """:func:`reseen.training.fit` with the method that ``config`` names, and progress on the screen.
-
-    ``note``: a line that is said before it begins.
-    """
-    with Progress(quiet=not ranks.first) as progress:
-        if note:
-            progress.say(note)
-        return fit(
-            config,
-            tuple(images),
-            get_method(config.method),
-            folder=run_dir,
-            root=root,
-            resume=resume,
-            watch=watch,
-            step=progress.step,
-            say=progress.say,
-            ranks=ranks,
-        )

@@ -15,7 +15,7 @@ from reseen.errors import ReseenError
 from reseen.metrics import DEFAULT_CRITERION, cross_camera_share, feature_spread, label_free_criteria
 from reseen.records import Labels, PseudoLabels, cameras_of, persons_in
 from reseen.training.parallel import average_statistics, losses_of, same_everywhere, whole_batch
-from reseen.training.run import Batches, Images, Method, Run, known_cameras, learning_rate
+from reseen.training.run import Images, Method, Run, known_cameras, learning_rate
 
 SHOW_SECONDS = 0.3  # between looks at the loss of a step: each makes an accelerator's host wait for it
 
@@ -53,67 +53,66 @@ def train_epoch(run: Run, images: Images, method: Method) -> EpochStats:
     Raises:
         ReseenError: fewer than two classes, or a loss that is not finite; names the knob to turn.
     """
-    config, started = run.config, time.perf_counter()
-
+    started = time.perf_counter()
     features = method.embed(run, images)  # [M, D]
     embedded = time.perf_counter()
     run.step("cluster", 0, 1)
     pseudo = method.assign(run, features, cameras_of(images))
-    if config.cluster.enabled and pseudo.num_clusters < 2:
-        left = f"epoch {run.epoch + 1}: {pseudo.num_clusters} classes are left"
-        raise ReseenError(f"{left} {method.advice(run, pseudo)}")
+    _refuse_one_class(run, method, pseudo)
     previous, run.labels = run.labels, pseudo.labels
     method.remember(run, features, pseudo)
     stats = _describe(features, pseudo, previous, images)
-    clustered = time.perf_counter()
+    clustered = looked = time.perf_counter()
 
     batches = method.choose(run, pseudo, images)
     drawn = np.concatenate([*batches, np.empty(0, dtype=np.int64)])
     stats.undrawn_share = undrawn_share(pseudo.labels, persons_in(images, drawn))
-    stats.loss = _train(run, images, method, batches)
-    average_statistics(run)
-    if not all(bool(t.isfinite().all()) for t in run.networks.state_dict().values()):
-        raise ReseenError(_not_finite(run, {}))  # before these weights could replace the last good ones
-    same_everywhere(run)
-    stats.seconds = {
-        "embed": embedded - started,
-        "cluster": clustered - embedded,
-        "train": time.perf_counter() - clustered,
-    }
-    return stats
-
-
-def _train(run: Run, images: Images, method: Method, batches: Batches) -> dict[str, float]:
-    """One step per batch; returns the mean of each loss term over the epoch."""
-    labels = torch.from_numpy(run.labels).to(run.device)  # [M]
-    losses = losses_of(run, method)
+    labels, losses = torch.from_numpy(run.labels).to(run.device), losses_of(run, method)
     sums: dict[str, Tensor] = {}
-    looked = time.perf_counter()
     run.networks.train()
     for done, batch in enumerate(method.load(run, images, batches, method.views(run.config)), start=1):
-        for group in run.optimizer.param_groups:
-            group["lr"] = learning_rate(run.config, run.epoch, run.epoch * len(batches) + done)
         terms, keys = losses(batch, labels[batch.persons])
         loss = torch.stack(list(terms.values())).sum()
         look = done == len(batches) or time.perf_counter() - looked > SHOW_SECONDS
         if (look or run.device.type == "cpu") and not torch.isfinite(loss):
             raise ReseenError(_not_finite(run, terms))
-        run.optimizer.zero_grad(set_to_none=True)
-        run.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-        if run.config.train.clip_norm:
-            run.scaler.unscale_(run.optimizer)
-            torch.nn.utils.clip_grad_norm_(run.networks.parameters(), run.config.train.clip_norm)
-        run.scaler.step(run.optimizer)
-        run.scaler.update()
-        rows, features = whole_batch(run, batch.persons, keys)
-        method.update(run, rows, labels[rows], features)  # after the step: backward() has no side effect
+        _descend(run, loss, step=run.epoch * len(batches) + done)
+        rows, keys = whole_batch(run, batch.persons, keys)
+        method.update(run, rows, labels[rows], keys)  # after the step: backward() has no side effect
         for name, value in {**terms, "total": loss}.items():
             sums[name] = sums.get(name, torch.zeros((), device=run.device)) + value.detach()
         if look:
             looked = time.perf_counter()
             run.step("train", done, len(batches), f"loss {loss.item():.3f}")
     means = run.ranks.mean(torch.stack(list(sums.values())))
-    return {name: value / len(batches) for name, value in zip(sums, means.tolist(), strict=True)}
+    stats.loss = {name: value / len(batches) for name, value in zip(sums, means.tolist(), strict=True)}
+    average_statistics(run)
+    if not all(bool(t.isfinite().all()) for t in run.networks.state_dict().values()):
+        raise ReseenError(_not_finite(run, {}))  # before these weights could replace the last good ones
+    same_everywhere(run)
+    times = {"embed": embedded - started, "cluster": clustered - embedded}
+    stats.seconds = times | {"train": time.perf_counter() - clustered}
+    return stats
+
+
+def _descend(run: Run, loss: Tensor, *, step: int) -> None:
+    """One step of the optimiser, the ``step``-th of the run, down the gradient of ``loss``."""
+    for group in run.optimizer.param_groups:
+        group["lr"] = learning_rate(run.config, run.epoch, step)
+    run.optimizer.zero_grad(set_to_none=True)
+    run.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+    if run.config.train.clip_norm:
+        run.scaler.unscale_(run.optimizer)
+        torch.nn.utils.clip_grad_norm_(run.networks.parameters(), run.config.train.clip_norm)
+    run.scaler.step(run.optimizer)
+    run.scaler.update()
+
+
+def _refuse_one_class(run: Run, method: Method, pseudo: PseudoLabels) -> None:
+    """Raise ReseenError where clustering left nothing to tell apart."""
+    if run.config.cluster.enabled and pseudo.num_clusters < 2:
+        left = f"epoch {run.epoch + 1}: {pseudo.num_clusters} classes are left"
+        raise ReseenError(f"{left} {method.advice(run, pseudo)}")
 
 
 def _describe(features: Tensor, pseudo: PseudoLabels, previous: Labels, images: Images) -> EpochStats:

@@ -22,7 +22,7 @@ from reseen.models.weights import pretrained_name
 from reseen.records import persons_of
 from reseen.training.checkpoint import LAST, restore_run, save_encoder, save_run, trained_config
 from reseen.training.environment import environment
-from reseen.training.epoch import train_epoch
+from reseen.training.epoch import EpochStats, train_epoch
 from reseen.training.parallel import check_batch
 from reseen.training.run import Images, Method, Run, Step, learning_rate
 from reseen.training.settle import measured_precision, settled
@@ -139,12 +139,7 @@ def fit(
         started, before = time.perf_counter(), _copy(run, method)
         stats = train_epoch(run, images, method)
         run.epoch += 1
-        rate = learning_rate(config, run.epoch - 1)
-        record: dict[str, Any] = {"epoch": run.epoch, "lr": rate, **asdict(stats)}
-        signs = (sign(stats, config, run.epoch, run.labels) for sign in method.signs)
-        record["warnings"] = [line for line in signs if line]
-        if watch is not None:
-            record |= watch(run, method)
+        record = _record(run, method, stats, watch)
         record["seconds"]["epoch"] = time.perf_counter() - started
         run.history.append(_finite(record))
         if ranks.first:
@@ -162,6 +157,14 @@ def _save(run: Run, method: Method, before: dict[str, torch.Tensor], folder: Pat
     _keep_chosen(run, method, before, folder, deployed)
     save_run(run, folder / "checkpoint" / LAST, data=data, deployed=deployed)  # from here on the epoch counts
     _write_metrics(folder, run)
+
+
+def _record(run: Run, method: Method, stats: EpochStats, watch: Watch | None) -> dict[str, Any]:
+    """What is kept of the epoch that just ended: its statistics, signs of trouble, and what ``watch`` measured."""
+    record = {"epoch": run.epoch, "lr": learning_rate(run.config, run.epoch - 1), **asdict(stats)}
+    signs = (sign(stats, run.config, run.epoch, run.labels) for sign in method.signs)
+    record["warnings"] = [line for line in signs if line]
+    return record | (watch(run, method) if watch is not None else {})
 
 
 def _everywhere(config: Config) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import cast
 
 import torch
@@ -59,7 +60,7 @@ def losses_of(run: Run, method: Method) -> Losses:
     The object that averages them is made once a run: a second would average twice.
     """
     if run.ranks.alone:
-        return lambda batch, labels: method.losses(run, batch, labels)
+        return partial(method.losses, run)
     if run.averaged is None:
         with warnings.catch_warnings():
             warnings.simplefilter(

@@ -72,7 +72,7 @@ class Method:
     shipped: Callable[[Config, Any], nn.Module]  # an encoder as it is used after training
     choose: Callable[[Run, PseudoLabels, Images], Batches]  # which persons are in which batch of this epoch
     load: Callable[[Run, Images, Batches, tuple[str, ...]], Iterator[Batch]]  # this process's share of them
-    rehearse: Callable[[nn.Module, Config, int], Tensor]  # forward pass of so many random images, to a scalar
+    rehearse: Callable[[Any, Config, int], Tensor]  # forward pass of so many random images, to a scalar
     advice: Callable[[Run, PseudoLabels], str]  # what to do where fewer than two classes are left
     signs: tuple[Callable[..., str | None], ...] = ()  # of trouble to come (reseen.training.health)
     draws: float | None = (
@@ -82,7 +82,7 @@ class Method:
 
     # what it computes
     build: Callable[[Config, Any], nn.Module]  # networks around the encoder
-    deployed: Callable[[nn.Module], Any]  # the part that is evaluated and shipped
+    deployed: Callable[[Any], Any]  # networks to the part that is evaluated and shipped
     views: Callable[[Config], tuple[str, ...]] = _no_views  # what a batch of crops holds: "first", "second"
     start: Callable[[Run, Images], None] = _nothing  # once, before the first epoch
     embed: Callable[[Run, Images], Tensor]  # features [M, D] that are clustered

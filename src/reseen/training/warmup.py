@@ -58,17 +58,15 @@ def warm_up(
     for epoch in range(epochs):
         for group in optimizer.param_groups:
             group["lr"] = lr * 0.5 * (1 + math.cos(math.pi * epoch / epochs))
-        rows = uniform_batches(
-            len(crops), batch_size=batch_size, iterations=iterations, seed=config.seed, epoch=epoch
-        )
+        drawn = {"seed": config.seed, "epoch": epoch}
+        rows = uniform_batches(len(crops), batch_size=batch_size, iterations=iterations, **drawn)
         total = torch.zeros((), device=device)
         choose = torch.Generator().manual_seed(config.seed * 1_000_003 + epoch)
         for batch in train_batches(
             crops,
             rows,
             views,
-            seed=config.seed,
-            epoch=epoch,
+            **drawn,
             views=("first", "second"),
             workers=views.workers,
             pin=device.type == "cuda",

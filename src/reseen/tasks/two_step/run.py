@@ -186,7 +186,7 @@ def parts(run_dir: Path, data: SearchData) -> tuple[tuple[Path, Any], ...]:
 IN_TWO_STEPS: Task[TwoStepConfig, SearchData] = Task(
     name=TWO_STEP,
     methods=(TWO_STEP,),
-    options=frozenset({"also", "share", "gallery_sizes"}),
+    options=frozenset({"also", "share", "gallery_size"}),
     configure=two_step_configuration,
     open=open_scenes,
     usable=usable_scenes,
@@ -195,7 +195,7 @@ IN_TWO_STEPS: Task[TwoStepConfig, SearchData] = Task(
     train=train,
     check_test=lambda data, how: scenes.gallery_sizes(data, how.gallery_sizes),
     score=score,
-    trained=read_two_step,
+    trained=lambda source, epoch: read_two_step(source),
     pictures=pictures,
     parts=parts,
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,9 @@ from PIL import Image
 from scipy.io import savemat
 
 import scene_worlds
-from reseen.commands import search
+from reseen.commands import train as command
 from reseen.data import open_galleries, open_search_data, scan_scenes
-from reseen.tasks.usable import usable_scenes
+from reseen.tasks import TASKS
 from scene_worlds import cells, coco, cuhk_sysu, picture, prw
 from test_cli import call, refused
 from worlds import TINY_SEARCH
@@ -36,7 +37,7 @@ def words(data: Path, run: Path, *settings: str) -> list[str]:
 
 @pytest.fixture
 def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(search, "report", lambda *given, **more: None)
+    monkeypatch.setattr(command, "report_on", lambda *given: None)
 
 
 def train(data: Path, run: Path, *settings: str) -> tuple[str, list[dict[str, Any]]]:
@@ -172,14 +173,14 @@ def test_a_scene_that_is_damaged_while_training_is_one_line(
     workers: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where a worker process meets it."""
-    data = scenes(2, 2, 2)(tmp_path)
+    data, real = scenes(2, 2, 2)(tmp_path), TASKS["scenes"]
 
     def then_damaged(*given: Any, **more: Any) -> Any:
-        usable = usable_scenes(*given, **more)
+        usable = real.usable(*given, **more)
         (tmp_path / "images/1.jpg").write_bytes(b"\xff\xd8 and no more")
         return usable
 
-    monkeypatch.setattr(search, "usable_scenes", then_damaged)
+    monkeypatch.setitem(TASKS, "scenes", replace(real, usable=then_damaged))
     line = refused("train", "r-siamnet", *words(data, tmp_path / "run", f"data.workers={workers}"))
     assert "1.jpg is" in line
 
@@ -239,7 +240,7 @@ def test_several_sets_and_a_share_of_them_are_trained_on(tmp_path: Path) -> None
     for name, more, said in (
         ("r-siamnet", ("--also", first.parent), "in two of the sets"),
         ("r-siamnet", ("--share", "0"), "a share above 0 and up to 1"),
-        ("cacl", ("--also", second.parent), "are for scenes"),
+        ("cacl", ("--also", second.parent), "--also is not for cacl"),
     ):
         line = refused("train", name, "--data", first.parent, "--run", tmp_path / "run", *more)
         assert said in line

@@ -9,15 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from reproduce_runs import SETTINGS, result, tiny_table
 from reseen.errors import ReseenError
-from reseen.records import Crop, ReidData
+from reseen.records import Crop, ReidData, cameras_of
 from reseen.reproduce import command
-from reseen.reproduce.measure import Job, cameras_read
+from reseen.reproduce.kinds import kind_of
+from reseen.reproduce.measure import Job
 from reseen.reproduce.results import Digests
 from reseen.reproduce.scales import configuration_of
 from reseen.reproduce.tables import CUHK, MARKET, TABLES, Row
 from reseen.reproduce.write import Block, choice_cells, precisions_differ
-from test_experiments_reproduce import SETTINGS, result, tiny_table
 
 CAMERAS = {"both": (1, 2), "one": (1, 1), "unknown": (-1, -1)}
 
@@ -26,7 +27,13 @@ def job(table: str, row: str, *, data: str = MARKET, cameras: tuple[int, ...] = 
     known = TABLES[table].rows[row]
     crops = tuple(Crop(Path(f"{i}.jpg"), camera) for i, camera in enumerate(cameras))
     config = configuration_of(known, TABLES[table], data, "small", 1, tuple(settings))
-    return Job(row, known, 1, config, ReidData("m", Path(), crops), Digests("train", "test"), ("none",))
+    kind = kind_of(known, TABLES[table])
+    weights = ("none",) * len(kind.task.steps(config))
+    return Job(row, known, 1, kind, config, ReidData("m", Path(), crops), Digests("train", "test"), weights)
+
+
+def cameras_read(one: Job) -> str:
+    return one.kind.cameras(one.config, cameras_of(one.data.train))
 
 
 def test_rows_that_come_to_one_training_share_its_folder_and_its_lock(tmp_path):

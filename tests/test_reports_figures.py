@@ -17,8 +17,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
 
+from reseen import files
 from reseen.config import DataConfig
 from reseen.errors import ReseenError
+from reseen.pages import png
 from reseen.reports import canvas, figures
 from reseen.reports.curves import curves, series
 from reseen.reports.figures import augmentation_panel, ranked_lists
@@ -233,6 +235,23 @@ def test_a_saved_figure_describes_itself(tmp_path: Path) -> None:
         curves([epoch(1)]), tmp_path / "new" / "c.png", title="Curves", alt="Five <lines>"
     )
     with Image.open(path) as image:
-        assert image.size[0] == round(figures.WIDTH * canvas.DPI)
+        assert image.size[0] == round(figures.WIDTH * png.DPI)
         assert (image.info["Title"], image.info["Description"]) == ("Curves", "Five <lines>")
     assert [p.name for p in path.parent.iterdir()] == ["c.png"]
+
+
+def test_a_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "page.html"
+    files.write_file(path, b"old")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files.os, "fsync", full)
+    with pytest.raises(ReseenError, match="No space left"):
+        files.write_file(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["page.html"]
+    monkeypatch.undo()
+    with pytest.raises(ReseenError, match="cannot write"):
+        files.write_file(path / "below-a-file", b"x")

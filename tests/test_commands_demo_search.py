@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import json
 import shutil
 import subprocess
@@ -18,15 +17,17 @@ import pytest
 from PIL import Image
 
 from reseen.cli import main
+from reseen.commands import demo_search as both
 from reseen.commands.demo_search import ALONE, demo_search
 from reseen.config import differences
 from reseen.data import read_image
 from reseen.errors import ReseenError
 from reseen.evaluation.search import find_persons
 from reseen.evaluation.search_baselines import baseline_record, given_record, true_boxes, true_crops
+from reseen.inference import load_searcher
 from reseen.records import Probe, SearchData
 from reseen.street import draw_scenes
-from reseen.training import LAST, START, load_searcher, trained_config
+from reseen.training import LAST, START, trained_config
 
 STREET = {
     "train_scenes": 4,
@@ -217,8 +218,7 @@ def _wait(done, seconds: float = 180.0) -> None:
 def test_the_command_line_has_both_demos(words, called, folder, monkeypatch):
     asked = []
     for name in ("demo", "demo_search"):
-        module = importlib.import_module(f"reseen.commands.{name}")
-        monkeypatch.setattr(module, name, lambda name=name, **given: asked.append((name, given)))
+        monkeypatch.setattr(both, name, lambda name=name, **given: asked.append((name, given)))
     assert main(["demo", *words, "--seed", "4"]) == 0
     assert main(["demo", *words, "--run", "mine", "--resume"]) == 0
     assert asked == [
@@ -228,7 +228,7 @@ def test_the_command_line_has_both_demos(words, called, folder, monkeypatch):
 
 
 def test_a_demo_goes_on_where_it_stopped_and_not_before(finished, tmp_path, monkeypatch):
-    monkeypatch.setattr("reseen.commands.demo_search.report", lambda run, scenes: None)  # seconds of pictures
+    monkeypatch.setattr("reseen.commands.demo_search.report_on", lambda *given: None)  # seconds of pictures
     half = shutil.copytree(finished[0], tmp_path / "half")
     shutil.rmtree(half / ALONE)
     before = (half / "checkpoint" / LAST).stat().st_mtime_ns

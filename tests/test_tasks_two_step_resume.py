@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 import torch
 
+from command_runs import contents, done, lines
+from reseen.commands import train as command
 from reseen.distributed import Ranks
 from reseen.street import draw_scenes
 from reseen.tasks.two_step import run as two_step
@@ -64,20 +66,6 @@ def words(street: Path, run: Path) -> list[str]:
 
 def resumed(street: Path, run: Path) -> list[str]:
     return ["train", "two-step", "--data", str(street), "--run", str(run), "--resume"]
-
-
-def done(*given: object) -> str:
-    code, out, err = call(*given)
-    assert (code, err) == (0, ""), err
-    return out
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
-
-
-def lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def epoch_of(run: Path, step: str) -> int:
@@ -163,7 +151,7 @@ def test_killed_in_each_part_it_ends_as_if_it_was_not(
     assert contents(run / "crops") == contents(whole / "crops")
     assert not (run / "metrics.jsonl").exists()
 
-    monkeypatch.setattr(two_step, "report", lambda *given, **more: None)  # pictures take seconds
+    monkeypatch.setattr(command, "report_on", lambda *given: None)  # pictures take seconds
     done(*resumed(street, run))
     before, after = contents(whole), contents(run)
     assert set(after) == {name for name in before if "report/" not in name}
@@ -204,7 +192,7 @@ def test_other_settings_are_refused_and_the_run_still_goes_on(
     line = refused(*words(street, run), "--resume", "--set", setting)
     assert f"other settings ({setting.partition('=')[0]})" in line
     assert (run / "config.yaml").read_bytes() == stored
-    monkeypatch.setattr(two_step, "report", lambda *given, **more: None)
+    monkeypatch.setattr(command, "report_on", lambda *given: None)
     done(*resumed(street, run))
     assert (run / "metrics.jsonl").exists()
 
@@ -232,7 +220,7 @@ def test_stopped_before_its_first_checkpoint_it_begins_with_the_same_weights(
         begun.append(given[0].weights)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(two_step, "train_search_run", stopped)
+    monkeypatch.setattr(two_step.scenes, "train", stopped)
     for given in (words(street, tmp_path / "run"), resumed(street, tmp_path / "run")):
         assert call(*given)[0] == 130
     assert begun == ["none", "none"]
@@ -242,7 +230,7 @@ def test_stopped_before_its_first_checkpoint_it_begins_with_the_same_weights(
 def test_crops_that_are_not_all_there_are_cut_again(
     lost: str, run: Path, street: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(two_step, "report", lambda *given, **more: None)
+    monkeypatch.setattr(command, "report_on", lambda *given: None)
     crops = contents(run / "crops")
     (run / "crops" / lost).unlink()
     (run / "metrics.jsonl").unlink()  # else the run is finished
@@ -277,7 +265,7 @@ def test_batches_that_two_cannot_share_are_said_before_the_first_step(
         def broadcast(self, make: Any) -> Any:
             return make()
 
-    monkeypatch.setattr(two_step, "join", lambda: nullcontext(Pair(rank=0, ranks=2)))
+    monkeypatch.setattr(command, "join", lambda: nullcontext(Pair(rank=0, ranks=2)))
     given = (*words(street, tmp_path / "run"), "--set", "reid.train.batch_size=6")
     assert refused(*given).startswith("reid: each of 2 processes gets 3 of train.batch_size=6")
     assert not (tmp_path / "run").exists()

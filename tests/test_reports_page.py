@@ -15,17 +15,11 @@ from PIL.PngImagePlugin import PngInfo
 from rich.console import Console
 
 from reseen.errors import ReseenError
-from reseen.reports import report
+from reseen.pages.page import Section, Table, summary_table, write_report
+from reseen.reports import run as report
 from reseen.reports.canvas import save_figure
-from reseen.reports.run import (
-    Section,
-    Table,
-    read_metrics,
-    run_report,
-    save_comparison,
-    summary_table,
-    write_report,
-)
+from reseen.reports.run import run_report, save_comparison
+from reseen.training.run_folder import read_metrics
 
 EVIL = '<script>alert("1")</script>&\'>'
 ATTRIBUTES = {"lang", "charset", "http-equiv", "content", "name", "class", "aria-label", "aria-labelledby"}
