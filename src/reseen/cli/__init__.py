@@ -327,13 +327,13 @@ def _compose(commands: Any) -> None:
 
 
 def _split(commands: Any) -> None:
-    def run(**given: Any) -> None:
+    def load() -> Callable[..., object]:
         from reseen.commands.split import split
 
-        split(**given)
+        return split
 
     text = "hold out training identities for validation: a manifest for --data"
-    parser = _command(commands, "split", text, run)
+    parser = _command(commands, "split", text, load)
     parser.add_argument("data", type=Path, metavar="PATH", help="labelled data set of crops")
     parser.add_argument(
         "--out", type=Path, default=Path("split.csv"), metavar="FILE", help="(default: %(default)s)"
