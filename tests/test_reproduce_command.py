@@ -24,7 +24,7 @@ from reseen.reproduce.results import (
 
 @pytest.fixture(scope="module")
 def table5(tmp_path_factory):
-    """Two rows of one training, seed 1."""
+    """Three rows of one training, seed 1."""
     run = tmp_path_factory.mktemp("reproduce")
     return run, tiny_table("cacl-table5", run, seeds=1)
 
@@ -42,8 +42,9 @@ def test_rows_that_differ_in_scoring_share_a_training(table5):
     rows = {
         json.loads(p.read_text())["row"]: json.loads(p.read_text()) for p in (run / "rows").glob("*.json")
     }
-    assert set(rows) == {"cacl", "cacl-second-branch"}
+    assert set(rows) == {"cacl", "cacl-second-branch", "cacl-second-branch-colour"}
     assert rows["cacl"]["scores"]["last"] != rows["cacl-second-branch"]["scores"]["last"]
+    assert rows["cacl-second-branch"]["scores"]["last"] != rows["cacl-second-branch-colour"]["scores"]["last"]
     assert {"best-on-test", "last"} <= set(rows["cacl"]["scores"])
     assert rows["cacl"]["cameras"] == "sampler"
     assert len(rows["cacl"]["source"]) == len(rows["cacl"]["test_digest"]) == 64
