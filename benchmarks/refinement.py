@@ -1,4 +1,4 @@
-"""What the refinement of Eq. (1) does to clusters of ImageNet features: docs/methods/cacl.md, "What Eq. (1) amounts to".
+"""What Eq. (1) does to clusters of ImageNet features: docs/methods/cacl.md, "What Eq. (1) amounts to".
 
     python benchmarks/refinement.py --data MARKET --weights squeezenet1_1.safetensors --backbone squeezenet1_1
 

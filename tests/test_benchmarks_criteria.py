@@ -14,10 +14,10 @@ from benchmarks import criteria as module
 from benchmarks.criteria import compare_criteria, criterion_table, further_criteria, in_words, main
 from sklearn.metrics import davies_bouldin_score, silhouette_score
 
+from command_runs import ONE_EPOCH, market
 from reseen.errors import ReseenError
 from reseen.methods import METHODS
 from reseen.metrics import cross_camera_share
-from test_commands import ONE_EPOCH, market
 from test_metrics_label_free import check, clusters_of, unit, world
 
 SCORES = [0.1, 0.2, 0.3, 0.5, 0.4]  # after epochs 1 to 5; nothing is recorded of the network after 6
