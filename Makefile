@@ -1,7 +1,7 @@
 # `make demo` and `make test` each work as the first command on a fresh clone.
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test check format bench lock clean
+.PHONY: help env demo test check format digests bench lock clean
 
 BIN := .venv/bin
 # One thread per process: as many processes as cores of a small machine, and no result that depends on their number.
@@ -29,6 +29,9 @@ test: check ## every check and every test; ARGS="-k losses" narrows it
 format: env ## write the format that `check` wants
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+digests: env ## record the bits of every method on this platform, on a commit that is trusted (tests/test_digests.py)
+	$(ONE_THREAD) HF_HUB_OFFLINE=1 $(BIN)/pytest -q tests/test_digests.py --record
 
 bench: env ## the benchmarks that need no data; BENCH=FILE runs one
 	@for file in $(BENCH); do echo "== $$file"; $(BIN)/python $$file || exit 1; done
