@@ -1,7 +1,7 @@
 # `make demo` and `make test` each work as the first command on a fresh clone.
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test check format digests bench lock clean
+.PHONY: help env demo test coverage check format digests bench lock clean
 
 BIN := .venv/bin
 # One thread per process: as many processes as cores of a small machine, and no result that depends on their number.
@@ -26,6 +26,9 @@ check: env ## lint, format, types
 test: check ## every check and every test; ARGS="-k losses" narrows it
 	$(ONE_THREAD) HF_HUB_OFFLINE=1 $(BIN)/pytest -n 2 $(ARGS)
 
+coverage: env ## which lines the tests miss, printed; slower than `test`
+	$(ONE_THREAD) HF_HUB_OFFLINE=1 $(BIN)/pytest -n 2 --cov --cov-report=term $(ARGS)
+
 format: env ## write the format that `check` wants
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -41,5 +44,5 @@ lock: ## resolve pyproject.toml into requirements.lock (needs uv); UPGRADE=--upg
 		--generate-hashes --no-emit-index-url --no-header $(UPGRADE) --output-file requirements.lock --quiet
 
 clean: ## remove caches and build outputs; keeps .venv and runs/
-	rm -rf build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf build dist .coverage .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
