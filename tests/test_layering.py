@@ -17,7 +17,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # The way the data takes (docs/architecture.md): a room imports only from rooms named before it.
 ROOMS = (
     *("errors", "records", "config", "device", "data", "models", "clustering", "losses", "memory", "metrics"),
-    *("evaluation", "training", "methods", "experiments", "gallery", "cli"),
+    *("evaluation", "training", "methods", "experiments", "cli"),
 )
 # What DESIGN promises to others, with names, kinds and defaults of every parameter.
 PUBLIC_FUNCTIONS = {
