@@ -1,13 +1,15 @@
 # `make demo` and `make test` each work as the first command on a fresh clone.
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test coverage check format digests bench lock clean
+.PHONY: help env demo test quick fuzz coverage check format digests bench lock clean
 
 BIN := .venv/bin
 # One thread per process: as many processes as cores of a small machine, and no result that depends on their number.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 NUMBA_NUM_THREADS=1
 # Benchmarks that need nothing; those on real data take --data and are started by hand.
 BENCH ?= $(filter-out benchmarks/market1501.py benchmarks/finch.py benchmarks/search_inference.py,$(wildcard benchmarks/*.py))
+
+ROUNDS ?= 20
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile
@@ -25,6 +27,10 @@ check: env ## lint, format, types
 
 test: check ## every check and every test; ARGS="-k losses" narrows it
 	$(ONE_THREAD) HF_HUB_OFFLINE=1 $(BIN)/pytest -n 2 $(ARGS)
+
+fuzz: env ## tests of drawn cases with cases drawn anew, ROUNDS=20 times; stops at the first that fails
+	@for round in $$(seq $(ROUNDS)); do echo "== round $$round of $(ROUNDS)"; \
+		$(ONE_THREAD) HF_HUB_OFFLINE=1 $(BIN)/pytest -q -n 2 -m hypothesis --hypothesis-profile=fuzz $(ARGS) || exit 1; done
 
 coverage: env ## which lines the tests miss, printed; slower than `test`
 	$(ONE_THREAD) HF_HUB_OFFLINE=1 $(BIN)/pytest -n 2 --cov --cov-report=term $(ARGS)
