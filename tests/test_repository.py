@@ -130,7 +130,10 @@ def test_direct_dependencies_have_a_lower_bound():
         assert any(s.operator in (">=", "==", "~=") for s in requirement.specifier), requirement
 
 
-@pytest.mark.parametrize("target", ["env", "demo", "test", "coverage", "check", "bench", "lock"])
+TARGETS = ("env", "demo", "test", "quick", "fuzz", "coverage", "docs", "check", "digests", "bench", "lock")
+
+
+@pytest.mark.parametrize("target", TARGETS)
 def test_make_has_the_target(target):
     assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.M)
 
