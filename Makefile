@@ -1,13 +1,19 @@
 # `make demo` and `make test` each work as the first command on a fresh clone.
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test check format bench lock clean
+.PHONY: help env demo test quick fuzz coverage docs check format digests bench lock clean
 
 BIN := .venv/bin
 # One thread per process: as many processes as cores of a small machine, and no result that depends on their number.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 NUMBA_NUM_THREADS=1
 # Benchmarks that need nothing; those on real data take --data and are started by hand.
 BENCH ?= $(filter-out benchmarks/market1501.py benchmarks/criteria.py benchmarks/finch.py benchmarks/search_inference.py,$(wildcard benchmarks/*.py))
+
+ROUNDS ?= 20
+QUICK := $(wildcard tests/test_layering.py tests/test_repository.py tests/test_losses.py tests/test_memory.py \
+	tests/test_clustering_*.py tests/test_metrics_*.py tests/test_config.py tests/test_device.py \
+	tests/test_models_batchnorm.py tests/test_models_detectors_assign.py tests/test_data_samplers.py \
+	tests/test_data_transforms.py tests/test_data_images.py)
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile
@@ -23,20 +29,36 @@ check: env ## lint, format, types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test: check ## every check and every test; ARGS="-k losses" narrows it
+quick: check ## lint, types and the tests of rooms that compute without training: for whoever changes one of them
+	$(ONE_THREAD) HF_HUB_OFFLINE=1 $(BIN)/pytest -q -n 2 $(QUICK) $(ARGS)
+
+docs: env ## the site, strict, into build/site
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
+test: check docs ## every check, the site and every test; ARGS="-k losses" narrows it
 	$(ONE_THREAD) HF_HUB_OFFLINE=1 $(BIN)/pytest -n 2 $(ARGS)
+
+fuzz: env ## tests of drawn cases with cases drawn anew, ROUNDS=20 times; stops at the first that fails
+	@for round in $$(seq $(ROUNDS)); do echo "== round $$round of $(ROUNDS)"; \
+		$(ONE_THREAD) HF_HUB_OFFLINE=1 $(BIN)/pytest -q -n 2 -m hypothesis --hypothesis-profile=fuzz $(ARGS) || exit 1; done
+
+coverage: env ## which lines the tests miss, printed; slower than `test`
+	$(ONE_THREAD) HF_HUB_OFFLINE=1 $(BIN)/pytest -n 2 --cov --cov-report=term $(ARGS)
 
 format: env ## write the format that `check` wants
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+digests: env ## record the bits of every method on this platform, on a commit that is trusted (tests/test_digests.py)
+	$(ONE_THREAD) HF_HUB_OFFLINE=1 $(BIN)/pytest -q tests/test_digests.py --record
+
 bench: env ## the benchmarks that need no data; BENCH=FILE runs one
 	@for file in $(BENCH); do echo "== $$file"; $(BIN)/python $$file || exit 1; done
 
 lock: ## resolve pyproject.toml into requirements.lock (needs uv); UPGRADE=--upgrade for newer versions
-	uv pip compile pyproject.toml --group dev --all-extras --universal --python-version 3.11 \
+	uv pip compile pyproject.toml --group dev --group docs --all-extras --universal --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --no-header $(UPGRADE) --output-file requirements.lock --quiet
 
 clean: ## remove caches and build outputs; keeps .venv and runs/
-	rm -rf build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf build dist .coverage .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

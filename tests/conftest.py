@@ -6,11 +6,23 @@ import shutil
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from command_runs import SMALL, done, market, two_steps, words
 from reseen.records import SearchData
 from reseen.street import draw_scenes
 from test_cli import tiny
+
+# `make test` gives one answer: hypothesis draws the same cases every time. `make fuzz` draws others, round after round.
+settings.register_profile("fixed", derandomize=True, database=None, deadline=None)
+settings.register_profile(
+    "fuzz", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("fixed")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--record", action="store_true", help="write tests/data/digests.json (make digests)")
 
 
 @pytest.fixture(scope="session")

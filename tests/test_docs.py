@@ -5,9 +5,15 @@ import re
 import subprocess
 import sys
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
 import pytest
+
+import reseen
+from reseen.data import draw_search_street
+from test_commands import market
+from worlds import TINY, TINY_SEARCH, people
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -18,9 +24,13 @@ FENCE = re.compile(
 )
 
 
+# Pages whose first commands are run: somebody types them before anything else.
+FIRST = {"README.md", "docs/quickstart.md", "docs/own-images.md", "docs/person-search.md"}
+
+
 @dataclass(frozen=True)
 class Block:
-    """One fenced block: language, text, first line, and the words of a ``<!-- run: words -->`` above it."""
+    """One fenced block: language, text, first line, and what a ``<!-- run -->`` above it says: "", "tiny" or None."""
 
     language: str
     body: str
@@ -45,8 +55,16 @@ def commands(block: Block) -> str:
     lines = block.body.splitlines()
     if block.language == "console":
         lines = [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
-    more = f" {block.run}" if block.run else ""
-    return "\n".join(line + more if line.startswith("reseen ") else line for line in lines)
+    return "\n".join(lines if block.run != "tiny" else map(shrunk, lines))
+
+
+def shrunk(line: str) -> str:
+    """A training with the settings that make it one of seconds, in place of its own; other commands as they are."""
+    found = re.match(r"(?:\S*/)?reseen train (\S+)", line)
+    if found is None:
+        return line
+    settings = [*(TINY_SEARCH if found[1] == "r-siamnet" else TINY), "train.epochs=1"]
+    return " ".join([line, "--weights none", *(f"--set {setting}" for setting in settings)])
 
 
 def having(language: tuple[str, ...], marked: bool) -> list[Path]:
@@ -74,8 +92,18 @@ def test_python_blocks_run(page, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("page", having(("bash", "console"), marked=True), ids=name)
 def test_marked_shell_blocks_run(page, tmp_path):
+    """In a folder that holds what pages call theirs: photos/, MARKET, SCENES, and the environment as .venv."""
+    text = page.read_text()
+    if "photos/" in text:
+        people(tmp_path / "photos", identities=8)
+    if "MARKET" in text:
+        market(tmp_path / "MARKET")
+    if "SCENES" in text:
+        sizes = {"train_scenes": 6, "test_scenes": 4, "train_identities": 4, "test_identities": 3}
+        draw_search_street(tmp_path / "SCENES", cameras=2, persons=(1, 3), **sizes)
+    (tmp_path / ".venv").symlink_to(Path(sys.executable).parents[1])
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    for block in blocks(page.read_text()):
+    for block in blocks(text):
         if block.language in ("bash", "console") and block.run is not None:
             done = subprocess.run(
                 ["bash", "-euo", "pipefail", "-c", commands(block)],
@@ -87,6 +115,10 @@ def test_marked_shell_blocks_run(page, tmp_path):
             assert done.returncode == 0, (
                 f"{name(page)}:{block.line}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
             )
+
+
+def test_the_first_commands_are_among_those_that_are_run():
+    assert set(map(name, having(("bash", "console"), marked=True))) >= FIRST
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
@@ -101,10 +133,34 @@ def test_links_inside_the_repository_lead_somewhere(page):
     assert broken == []
 
 
+def test_the_site_lists_every_page_and_the_reference_every_room():
+    """What `make docs` does not notice: a room without a page, and a function that its module's name hides."""
+    listed = set(re.findall(r"[\w/-]+\.md", (ROOT / "mkdocs.yml").read_text()))
+    assert listed == {str(page.relative_to(ROOT / "docs")) for page in (ROOT / "docs").rglob("*.md")}
+    assert {f"reference/{room}.md" for room in reseen.ROOMS} <= listed
+    front = (ROOT / "docs" / "reference" / "index.md").read_text()
+    for shown in sorted(
+        set(getattr(reseen, "__all__", reseen.CLASSES)) - set(reseen.ROOMS) - {"__version__"}
+    ):
+        assert f"::: reseen.{shown}\n" in front, shown
+    for room in reseen.ROOMS:
+        page = (ROOT / "docs" / "reference" / f"{room}.md").read_text()
+        assert f"::: reseen.{room}\n" in page
+        module = import_module(f"reseen.{room}")
+        for shown in getattr(module, "__all__", ()):
+            if (Path(module.__file__).parent / f"{shown}.py").exists() and "__init__" in module.__file__:
+                assert f"::: reseen.{room}.{shown}.{shown}\n" in page, f"{room}.{shown}"
+
+
 def test_blocks_are_found_with_their_marks():
-    console = "<!-- run: --set a=1 -->\n```console\n$ reseen doctor\nall well\n```\n"
-    text = f"a\n{console}```python\nx = 1\n```\n<!-- run -->\n```bash\nls\n```\n"
-    shell, python, bash = blocks(text)
-    assert commands(shell) == "reseen doctor --set a=1"
-    assert (python.body, python.run, python.line) == ("x = 1\n", None, 8)
-    assert (commands(bash), bash.run) == ("ls", "")
+    console = (
+        "<!-- run: tiny -->\n```console\n$ reseen doctor\nall well\n$ .venv/bin/reseen train cscl\n```\n"
+    )
+    text = f"a\n{console}```python\nx = 1\n```\n<!-- run -->\n```bash\nreseen train cacl\n```\n```bash\nls\n```\n"
+    shell, python, bash, unmarked = blocks(text)
+    doctor, train = commands(shell).splitlines()
+    assert doctor == "reseen doctor"
+    assert train.startswith(".venv/bin/reseen train cscl --weights none --set model.backbone=street")
+    assert (python.body, python.run, python.line) == ("x = 1\n", None, 9)
+    assert (commands(bash), bash.run) == ("reseen train cacl", "")
+    assert unmarked.run is None

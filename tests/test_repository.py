@@ -7,6 +7,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -46,9 +47,12 @@ def text_of(path: Path) -> str:
 
 def direct_requirements() -> list[Requirement]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    extras = project["project"]["optional-dependencies"].values()
-    words = [*project["project"]["dependencies"], *project["dependency-groups"]["dev"]]
-    return [Requirement(word) for word in [*words, *(word for extra in extras for word in extra)]]
+    more = [
+        *project["project"].get("optional-dependencies", {}).values(),
+        *project["dependency-groups"].values(),
+    ]
+    words = [*project["project"]["dependencies"], *(word for group in more for word in group)]
+    return [Requirement(word) for word in words if isinstance(word, str)]  # a table includes another group
 
 
 def locked() -> dict[str, list[str]]:
@@ -126,7 +130,10 @@ def test_direct_dependencies_have_a_lower_bound():
         assert any(s.operator in (">=", "==", "~=") for s in requirement.specifier), requirement
 
 
-@pytest.mark.parametrize("target", ["env", "demo", "test", "check", "bench", "lock"])
+TARGETS = ("env", "demo", "test", "quick", "fuzz", "coverage", "docs", "check", "digests", "bench", "lock")
+
+
+@pytest.mark.parametrize("target", TARGETS)
 def test_make_has_the_target(target):
     assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.M)
 
@@ -136,9 +143,34 @@ def test_scripts_are_executable():
         assert script.stat().st_mode & 0o111, f"{script} is not executable"
 
 
-def test_version_is_the_same_everywhere():
+def test_the_version_has_one_source_and_the_others_follow_it():
     import reseen
 
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert project["version"] == reseen.__version__
-    assert "[Unreleased]" in (ROOT / "CHANGELOG.md").read_text()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert project["project"]["dynamic"] == ["version"]
+    assert "version" not in project["project"]
+    assert (ROOT / project["tool"]["hatch"]["version"]["path"]).samefile(reseen.__file__)
+    headings = re.findall(r"^## \[([^]]+)\](?: - (\S+))?", (ROOT / "CHANGELOG.md").read_text(), re.M)
+    assert headings[0] == ("Unreleased", "")
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert headings[1] == (reseen.__version__, citation["date-released"])
+    assert citation["version"] == reseen.__version__
+    papers = {name["value"] for paper in citation["references"] for name in paper["identifiers"]}
+    assert papers == {"arXiv:2106.07846", "arXiv:2109.06109"}
+
+
+def test_the_placeholder_of_the_address_stands_in_one_place():
+    placeholder = "example.org" + "/reseen"
+    assert [p.name for p in tracked() if placeholder in text_of(p)] == ["pyproject.toml"]
+    assert "[project.urls]" in (ROOT / "CONTRIBUTING.md").read_text()
+    assert "[project.urls]" in (ROOT / "SECURITY.md").read_text()
+
+
+@pytest.mark.parametrize("form", sorted((ROOT / ".github").rglob("*.yml")), ids=lambda form: form.name)
+def test_what_github_reads_is_yaml_and_the_workflow_only_calls_our_script(form):
+    content = yaml.safe_load(form.read_text())
+    if form.parent.name == "workflows":
+        assert [step["run"] for step in content["jobs"]["run"]["steps"] if "run" in step] == ["bash .ci/run"]
+    elif form.name != "config.yml":
+        assert {"name", "description", "body"} <= set(content)
+        assert all(part["type"] == "markdown" or part["attributes"]["label"] for part in content["body"])

@@ -51,7 +51,8 @@ def centre(
         for cell, (x, y, stride, valid) in enumerate(grid):
             if not valid or stride != 2**level:
                 continue
-            distance = math.sqrt(((x - (x1 + x2) / 2) / w) ** 2 + ((y - (y1 + y2) / 2) / h) ** 2)
+            dx, dy = (x - (x1 + x2) / 2) / w, (y - (y1 + y2) / 2) / h
+            distance = dx * dx + dy * dy  # squared: a root would make ties of what differs in its last bit
             if distance < best:
                 best, place = distance, cell
         if best < distance_of[place]:

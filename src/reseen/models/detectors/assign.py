@@ -21,11 +21,13 @@ def centre_assignment(truth: Tensor, grid: Grid, size: tuple[float, float]) -> T
     stride, and there to the cell at the smallest ``|(cell - centre) / (w, h)|`` (of equals, the one farther
     up, then left). A cell that several want goes to the closest (of equals, the first); the others go
     without. ``truth`` is ``[n, 4]`` (xyxy, pixels), ``size`` the scene's (height, width): padding of the
-    batch is never assigned.
+    batch is never assigned. All of it is computed in float64, in which float32 boxes that differ by one bit
+    are told apart: in float32 who is first would depend on how a device rounds.
     """
     owners = torch.full((len(grid.cells),), NEGATIVE, dtype=torch.int64, device=truth.device)
     if not len(truth):
         return owners
+    truth = truth.to(torch.float32 if truth.device.type == "mps" else torch.float64)  # mps has no float64
     sides = (truth[:, 2:] - truth[:, :2]).clamp(min=1e-6)
     levels = ((sides / 4).log2().sum(dim=1) / 2).clamp(_MIN_LEVEL, _MAX_LEVEL).long() - _MIN_LEVEL
     strides = torch.tensor(grid.strides, device=truth.device)[levels]
@@ -36,7 +38,7 @@ def centre_assignment(truth: Tensor, grid: Grid, size: tuple[float, float]) -> T
     starts = torch.tensor([0, *grid.counts], device=truth.device).cumsum(0)[levels]
     columns = torch.tensor([columns for _, columns in grid.shapes], device=truth.device)[levels]
     cells = starts + nearest[:, 1] * columns + nearest[:, 0]
-    distances = ((nearest * strides[:, None] - centres) / sides).norm(dim=1)
+    distances = ((nearest * strides[:, None] - centres) / sides).square().sum(dim=1)  # squares order alike
 
     closest = distances.new_full((len(owners),), torch.inf).scatter_reduce(0, cells, distances, "amin")
     rows = torch.arange(len(truth), device=truth.device)
