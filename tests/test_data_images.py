@@ -84,9 +84,7 @@ def test_pixels_are_pillows(kind: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", [kind for kind in ORDINARY if "jpeg" in kind])
-def test_without_torchvisions_decoder_the_pixels_are_the_same(
-    kind: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_torchcodec_the_pixels_are_the_same(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     data = ORDINARY[kind]()
     expected = decode_image(data)
     monkeypatch.setattr("reseen.data.images.decode_jpeg", None)
