@@ -24,7 +24,7 @@ from safetensors.numpy import load_file
 
 from reseen.cli import main
 from reseen.records import SearchData
-from test_commands import market
+from command_runs import market
 from worlds import TINY, TINY_SEARCH
 
 DIGESTS = Path(__file__).parent / "data" / "digests.json"
