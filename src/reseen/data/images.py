@@ -70,6 +70,21 @@ def decode_image(data: bytes, name: str = "the image") -> Tensor:
         raise ReseenError(f"{shown(name)} {error}") from error
 
 
+def pillow_pixels(image: Image.Image) -> Tensor:
+    """The same for an image that Pillow has opened or made.
+
+    Raises:
+        ReseenError: it cannot be decoded, has 32-bit samples, or is larger than :data:`MAX_PIXELS`.
+    """
+    name = shown(getattr(image, "filename", "") or "the image")
+    try:
+        return _pixels(image)
+    except _BadImageError as error:
+        raise ReseenError(f"{name} {error}") from error
+    except Exception as error:  # Pillow's decoders raise almost anything on damaged data
+        raise ReseenError(f"{name} cannot be decoded ({error}): replace it") from error
+
+
 def scan_images(
     crops: Sequence[Crop],
     *,
@@ -163,14 +178,7 @@ def _decode_with_pillow(data: bytes) -> Tensor:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # on odd metadata; sizes are checked here
             with Image.open(io.BytesIO(data), formats=_formats()) as image:
-                _check_size(*image.size)
-                deep = image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG")
-                if image.mode in _FLOAT_MODES and not deep:
-                    raise _BadImageError("has 32-bit samples; save it with 8 bits")
-                upright = ImageOps.exif_transpose(image)
-                if deep:
-                    upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
-                pixels = np.array(upright.convert("RGB"))
+                return _pixels(image)
     except _BadImageError:
         raise
     except UnidentifiedImageError as error:
@@ -179,7 +187,19 @@ def _decode_with_pillow(data: bytes) -> Tensor:
         raise _BadImageError(f"is larger than {MAX_PIXELS:,} pixels") from error
     except Exception as error:  # Pillow's decoders raise almost anything on damaged data
         raise _BadImageError("is truncated or damaged") from error
-    return torch.from_numpy(pixels).permute(2, 0, 1)  # channels last in memory, as torchvision's
+
+
+def _pixels(image: Image.Image) -> Tensor:
+    """Upright, in 8-bit RGB; Pillow decodes here."""
+    _check_size(*image.size)
+    deep = image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG")
+    if image.mode in _FLOAT_MODES and not deep:
+        raise _BadImageError("has 32-bit samples; save it with 8 bits")
+    upright = ImageOps.exif_transpose(image)
+    if deep:
+        upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
+    # channels last in memory, as torchvision's
+    return torch.from_numpy(np.array(upright.convert("RGB"))).permute(2, 0, 1)
 
 
 @cache

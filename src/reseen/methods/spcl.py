@@ -13,14 +13,11 @@ from torch import Tensor
 from reseen.clustering import dbscan, jaccard_graph, keep_reliable, spcl_alpha, spcl_reliability
 from reseen.data import TrainBatch
 from reseen.methods.common import (
-    ON_CROPS,
-    OneBranch,
+    ON_ONE_ENCODER,
     contrast,
     embed_clean,
-    first_view,
     freeze_centroids,
     memory_centroids,
-    only_encoder,
     update_memory,
 )
 from reseen.methods.labelling import settle_outliers, standardise_per_camera
@@ -86,10 +83,7 @@ def update(run: Run, rows: Tensor, labels: Tensor, keys: dict[str, Tensor]) -> N
 
 
 METHOD = Method(
-    **ON_CROPS,
-    build=OneBranch,
-    deployed=only_encoder,
-    views=first_view,
+    **ON_ONE_ENCODER,
     start=start,
     embed=embed,
     assign=assign,
