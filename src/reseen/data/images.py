@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
@@ -78,7 +79,7 @@ def pillow_pixels(image: Image.Image) -> Tensor:
     """
     name = shown(getattr(image, "filename", "") or "the image")
     try:
-        return _pixels(image)
+        return torch.from_numpy(_rgb(image)).permute(2, 0, 1)
     except _BadImageError as error:
         raise ReseenError(f"{name} {error}") from error
     except Exception as error:  # Pillow's decoders raise almost anything on damaged data
@@ -178,7 +179,7 @@ def _decode_with_pillow(data: bytes) -> Tensor:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # on odd metadata; sizes are checked here
             with Image.open(io.BytesIO(data), formats=_formats()) as image:
-                return _pixels(image)
+                pixels = _rgb(image)
     except _BadImageError:
         raise
     except UnidentifiedImageError as error:
@@ -187,19 +188,7 @@ def _decode_with_pillow(data: bytes) -> Tensor:
         raise _BadImageError(f"is larger than {MAX_PIXELS:,} pixels") from error
     except Exception as error:  # Pillow's decoders raise almost anything on damaged data
         raise _BadImageError("is truncated or damaged") from error
-
-
-def _pixels(image: Image.Image) -> Tensor:
-    """Upright, in 8-bit RGB; Pillow decodes here."""
-    _check_size(*image.size)
-    deep = image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG")
-    if image.mode in _FLOAT_MODES and not deep:
-        raise _BadImageError("has 32-bit samples; save it with 8 bits")
-    upright = ImageOps.exif_transpose(image)
-    if deep:
-        upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
-    # channels last in memory, as torchvision's
-    return torch.from_numpy(np.array(upright.convert("RGB"))).permute(2, 0, 1)
+    return torch.from_numpy(pixels).permute(2, 0, 1)  # channels last in memory, as torchvision's
 
 
 @cache
@@ -207,6 +196,18 @@ def _formats() -> tuple[str, ...]:
     """Of :data:`FORMATS`, those this Pillow knows (AVIF since 11.3); it raises KeyError on others."""
     Image.init()
     return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def _rgb(image: Image.Image) -> NDArray[np.uint8]:
+    """uint8 ``[H, W, 3]``, upright; Pillow decodes here."""
+    _check_size(*image.size)
+    deep = image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG")
+    if image.mode in _FLOAT_MODES and not deep:
+        raise _BadImageError("has 32-bit samples; save it with 8 bits")
+    upright = ImageOps.exif_transpose(image)
+    if deep:
+        upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
+    return np.array(upright.convert("RGB"))
 
 
 def _check_size(width: int, height: int) -> None:

@@ -13,9 +13,12 @@ from torch import Tensor
 from reseen.data import TrainBatch
 from reseen.memory import cluster_means, momentum_update
 from reseen.methods.common import (
-    ON_ONE_ENCODER,
+    ON_CROPS,
+    OneBranch,
     contrast,
     embed_clean,
+    first_view,
+    only_encoder,
 )
 from reseen.methods.labelling import pseudo_labels
 from reseen.records import Crop, Labels, PseudoLabels
@@ -51,7 +54,10 @@ def update(run: Run, rows: Tensor, labels: Tensor, keys: dict[str, Tensor]) -> N
 
 
 METHOD = Method(
-    **ON_ONE_ENCODER,
+    **ON_CROPS,
+    build=OneBranch,
+    deployed=only_encoder,
+    views=first_view,
     embed=embed,
     assign=assign,
     remember=remember,

@@ -13,11 +13,14 @@ from torch import Tensor
 from reseen.clustering import dbscan, jaccard_graph, keep_reliable, spcl_alpha, spcl_reliability
 from reseen.data import TrainBatch
 from reseen.methods.common import (
-    ON_ONE_ENCODER,
+    ON_CROPS,
+    OneBranch,
     contrast,
     embed_clean,
+    first_view,
     freeze_centroids,
     memory_centroids,
+    only_encoder,
     update_memory,
 )
 from reseen.methods.labelling import settle_outliers, standardise_per_camera
@@ -83,7 +86,10 @@ def update(run: Run, rows: Tensor, labels: Tensor, keys: dict[str, Tensor]) -> N
 
 
 METHOD = Method(
-    **ON_ONE_ENCODER,
+    **ON_CROPS,
+    build=OneBranch,
+    deployed=only_encoder,
+    views=first_view,
     start=start,
     embed=embed,
     assign=assign,
