@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from operator import attrgetter
 from typing import Any, cast
 
 import numpy as np
@@ -93,7 +92,7 @@ def first_view(config: Config) -> tuple[str, ...]:
 ON_ONE_ENCODER: dict[str, Any] = {  # and what those with one network and one view share
     **ON_CROPS,
     "build": OneBranch,
-    "deployed": attrgetter("encoder"),
+    "deployed": lambda networks: networks.encoder,
     "views": first_view,
 }
 
