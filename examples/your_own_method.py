@@ -16,7 +16,7 @@ import reseen
 from reseen.config import resolve
 from reseen.data import open_data
 from reseen.evaluation import evaluate_features
-from reseen.methods import ON_ONE_ENCODER, embed_clean, pseudo_labels
+from reseen.methods import ON_CROPS, OneBranch, embed_clean, first_view, pseudo_labels
 from reseen.training import Method, fit
 
 
@@ -46,7 +46,15 @@ def losses(run, batch, labels):
     return {"triplet": triplet_loss(features, labels)}, {}
 
 
-METHOD = Method(**ON_ONE_ENCODER, embed=embed, assign=assign, losses=losses)
+METHOD = Method(
+    **ON_CROPS,  # how batches are drawn and loaded, which signs are warned of
+    build=OneBranch,  # the networks: here one encoder
+    deployed=lambda networks: networks.encoder,  # the part that is used afterwards
+    views=first_view,  # one augmented view of each image
+    embed=embed,
+    assign=assign,
+    losses=losses,
+)
 
 SETTINGS = ["method=triplet", "train.batch_size=64", "train.instances=4", "model.bn_group_size=16"]
 

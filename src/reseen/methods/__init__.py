@@ -2,7 +2,7 @@
 
 from reseen.errors import ReseenError
 from reseen.methods import cacl, cluster_contrast, r_siamnet, spcl
-from reseen.methods.common import ON_CROPS, ON_ONE_ENCODER, embed_clean
+from reseen.methods.common import ON_CROPS, OneBranch, embed_clean, first_view
 from reseen.methods.labelling import pseudo_labels
 from reseen.training import Method
 
@@ -23,4 +23,4 @@ def get_method(name: str) -> Method:
     return METHODS[name]
 
 
-__all__ = ["METHODS", "ON_CROPS", "ON_ONE_ENCODER", "embed_clean", "get_method", "pseudo_labels"]
+__all__ = ["METHODS", "ON_CROPS", "OneBranch", "embed_clean", "first_view", "get_method", "pseudo_labels"]

@@ -89,14 +89,6 @@ def first_view(config: Config) -> tuple[str, ...]:
     return ("first",)
 
 
-ON_ONE_ENCODER: dict[str, Any] = {  # and what those with one network and one view share
-    **ON_CROPS,
-    "build": OneBranch,
-    "deployed": lambda networks: networks.encoder,
-    "views": first_view,
-}
-
-
 def embed_clean(
     run: Run, encoder: Encoder, crops: tuple[Crop, ...], *, grey: bool = False, stage: str = "embed"
 ) -> Tensor:
