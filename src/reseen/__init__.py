@@ -105,7 +105,7 @@ def evaluate(run_dir: str | Path, data: str | Path, **options: Any) -> Any:
 
 
 def _as_yaml(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+    return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
 def __getattr__(name: str) -> Any:

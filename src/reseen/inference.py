@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor, nn
 
 from reseen.config import Config
 from reseen.data import SceneView, in_file_pixels, read_image
 from reseen.data.boxes import cut_to_image
+from reseen.data.images import pillow_pixels
 from reseen.data.scene_transforms import padded, seen_scene
 from reseen.device import autocast, precision_here, resolve_device
 from reseen.errors import ReseenError
@@ -30,23 +31,26 @@ from reseen.models import Encoder
 from reseen.models.embedding import evaluation_mode
 from reseen.models.search import SearchNetwork
 from reseen.records import Crop, Probe, Scene, SceneDetections
-from reseen.training import LAST, Checkpoint, read_checkpoint
+from reseen.training import LAST, Checkpoint, Method, read_checkpoint
 from reseen.training.run_folder import chosen_file
 
 STEPS = ("detector", "reid")  # folders of a run in two steps, each a run
 
 
-def load_encoder(source: Path, *, branch: str | None = None) -> tuple[Encoder, Checkpoint]:
+def load_encoder(
+    source: Path, *, branch: str | None = None, method: Method | None = None
+) -> tuple[Encoder, Checkpoint]:
     """One branch of a model that was trained on crops, in evaluation mode.
 
     Args:
         source: a run folder (its last checkpoint) or a checkpoint file.
         branch: ``first`` or ``second``; None takes the branch that the method ships.
+        method: what trained it, where that is none of :data:`reseen.methods.METHODS`.
 
     Raises:
         ReseenError: no such file or branch, a damaged file, or a model that searches scenes.
     """
-    model, checkpoint = _load(source, branch)
+    model, checkpoint = _load(source, branch, method)
     if not isinstance(model, Encoder):
         raise ReseenError(f"{source} searches scenes ({checkpoint.config.method}): give a model for crops")
     return model, checkpoint
@@ -66,7 +70,7 @@ def load_searcher(source: Path) -> tuple[SearchNetwork, Checkpoint]:
     return model, checkpoint
 
 
-def _load(source: Path, branch: str | None) -> tuple[nn.Module, Checkpoint]:
+def _load(source: Path, branch: str | None, own: Method | None = None) -> tuple[nn.Module, Checkpoint]:
     """The shipped part of the networks as the method builds them, or the branch that is asked for."""
     path = source / "checkpoint" / LAST if source.is_dir() else source
     checkpoint = read_checkpoint(path)
@@ -74,7 +78,7 @@ def _load(source: Path, branch: str | None) -> tuple[nn.Module, Checkpoint]:
     tensors = checkpoint.under(f"networks.{name}.")
     if not tensors:
         raise ReseenError(f"{path} holds no branch {name!r}: leave --branch out to take the one it ships")
-    method = get_method(config.method)
+    method = own or get_method(config.method)
     model = method.shipped(config, method.encoder(config))
     model.load_state_dict(tensors)
     return model.eval(), checkpoint
@@ -101,26 +105,38 @@ class Embedder:
         self.dim = encoder.dim
 
     @classmethod
-    def load(cls, source: str | Path, *, branch: str | None = None, device: str | None = None) -> Embedder:
+    def load(
+        cls,
+        source: str | Path,
+        *,
+        branch: str | None = None,
+        device: str | None = None,
+        method: Method | None = None,
+    ) -> Embedder:
         """From a run folder (its last epoch) or a checkpoint file.
 
         Args:
             branch: ``first`` or ``second``; None is the one that the method ships.
+            method: what trained it, where that is your own.
 
         Raises:
             ReseenError: no such file or branch, a damaged file, or a model that searches scenes.
         """
-        encoder, checkpoint = load_encoder(Path(source), branch=branch)
+        encoder, checkpoint = load_encoder(Path(source), branch=branch, method=method)
         name = branch or checkpoint.state["deployed"]
         return cls(encoder, checkpoint.config, grey=sees_grey(checkpoint.config, name), device=device)
 
     def __call__(self, images: Any) -> NDArray[np.float32]:
         """Features ``[N, D]`` (rows of length 1) of one image or of N, in their order.
 
+        Args:
+            images: an image, or any number of them: a list, a generator, an array ``[N, H, W, 3]``.
+
         Raises:
             ReseenError: an image cannot be read (its name and why).
         """
-        many = list(images) if isinstance(images, Sequence) and not isinstance(images, str) else [images]
+        one = isinstance(images, str | Path | Image.Image) or getattr(images, "ndim", 0) in (2, 3)
+        many = list(images) if isinstance(images, Iterable) and not one else [images]
         if all(isinstance(image, str | Path) for image in many):
             crops = tuple(Crop(Path(image)) for image in many)
             features = embed_crops(self.encoder, crops, self.config, grey=self.grey)
@@ -258,10 +274,7 @@ def image_pixels(image: Any) -> Tensor:
     if isinstance(image, str | Path):
         return read_image(image)
     if isinstance(image, Image.Image):
-        try:
-            image = np.array(ImageOps.exif_transpose(image).convert("RGB"))
-        except (OSError, ValueError, SyntaxError) as error:  # Pillow decodes when it is asked for pixels
-            raise ReseenError(f"the image cannot be decoded ({error}): replace it") from error
+        return pillow_pixels(image)
     array = np.asarray(image)
     if array.ndim == 2:
         array = np.repeat(array[:, :, None], 3, axis=2)

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
@@ -68,6 +69,21 @@ def decode_image(data: bytes, name: str = "the image") -> Tensor:
         return _decode(data)
     except _BadImageError as error:
         raise ReseenError(f"{shown(name)} {error}") from error
+
+
+def pillow_pixels(image: Image.Image) -> Tensor:
+    """The same for an image that Pillow has opened or made.
+
+    Raises:
+        ReseenError: it cannot be decoded, has 32-bit samples, or is larger than :data:`MAX_PIXELS`.
+    """
+    name = shown(getattr(image, "filename", "") or "the image")
+    try:
+        return torch.from_numpy(_rgb(image)).permute(2, 0, 1)
+    except _BadImageError as error:
+        raise ReseenError(f"{name} {error}") from error
+    except Exception as error:  # Pillow's decoders raise almost anything on damaged data
+        raise ReseenError(f"{name} cannot be decoded ({error}): replace it") from error
 
 
 def scan_images(
@@ -162,14 +178,7 @@ def _decode_with_pillow(data: bytes) -> Tensor:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # on odd metadata; sizes are checked here
             with Image.open(io.BytesIO(data), formats=_formats()) as image:
-                _check_size(*image.size)
-                deep = image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG")
-                if image.mode in _FLOAT_MODES and not deep:
-                    raise _BadImageError("has 32-bit samples; save it with 8 bits")
-                upright = ImageOps.exif_transpose(image)
-                if deep:
-                    upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
-                pixels = np.array(upright.convert("RGB"))
+                pixels = _rgb(image)
     except _BadImageError:
         raise
     except UnidentifiedImageError as error:
@@ -186,6 +195,18 @@ def _formats() -> tuple[str, ...]:
     """Of :data:`FORMATS`, those this Pillow knows (AVIF since 11.3); it raises KeyError on others."""
     Image.init()
     return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def _rgb(image: Image.Image) -> NDArray[np.uint8]:
+    """uint8 ``[H, W, 3]``, upright; Pillow decodes here."""
+    _check_size(*image.size)
+    deep = image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG")
+    if image.mode in _FLOAT_MODES and not deep:
+        raise _BadImageError("has 32-bit samples; save it with 8 bits")
+    upright = ImageOps.exif_transpose(image)
+    if deep:
+        upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
+    return np.array(upright.convert("RGB"))
 
 
 def _check_size(width: int, height: int) -> None:

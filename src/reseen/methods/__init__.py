@@ -2,6 +2,8 @@
 
 from reseen.errors import ReseenError
 from reseen.methods import cacl, cluster_contrast, r_siamnet, spcl
+from reseen.methods.common import ON_CROPS, OneBranch, embed_clean, first_view
+from reseen.methods.labelling import pseudo_labels
 from reseen.training import Method
 
 METHODS: dict[str, Method] = {
@@ -15,8 +17,10 @@ METHODS: dict[str, Method] = {
 def get_method(name: str) -> Method:
     """The method behind a configuration's ``method``. CSCL is ``cacl`` with ``loss.symmetric``."""
     if name not in METHODS:
-        raise ReseenError(f"there is no method {name!r}: choose one of {', '.join(METHODS)}")
+        raise ReseenError(
+            f"there is no method {name!r}: choose one of {', '.join(METHODS)}, or hand over your own as method="
+        )
     return METHODS[name]
 
 
-__all__ = ["METHODS", "get_method"]
+__all__ = ["METHODS", "ON_CROPS", "OneBranch", "embed_clean", "first_view", "get_method", "pseudo_labels"]
