@@ -7,7 +7,7 @@ BIN := .venv/bin
 # One thread per process: as many processes as cores of a small machine, and no result that depends on their number.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 NUMBA_NUM_THREADS=1
 # Benchmarks that need nothing; those on real data take --data and are started by hand.
-BENCH ?= $(filter-out benchmarks/market1501.py benchmarks/finch.py benchmarks/search_inference.py,$(wildcard benchmarks/*.py))
+BENCH ?= $(filter-out benchmarks/market1501.py benchmarks/cluster_contrast_peer.py benchmarks/finch.py benchmarks/search_inference.py,$(wildcard benchmarks/*.py))
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile
