@@ -9,9 +9,9 @@ answers on the CPU what it asks of a GPU and hands it SqueezeNet for the layers 
 sampler, transforms, clustering, optimiser and loop are the peer's own.
 
 Rows: ``peer``; ``ours``, the recipe; ``ours-pad10``, the same with 10 black pixels around an image before the random crop,
-as the peer has at every size (the recipe scales them with the height: 5 at 128). ``replay`` lets the peer train for one
-epoch, gives our loop the peer's features, labels and batches, and says how far apart the two end. Each call is one row
-of one seed; what is finished is skipped.
+as the peer has at every size (the recipe scales them with the height: 5 at 128). ``replay`` gives both sides
+the same features to cluster and the same batches to learn from. Each call is one row of one seed; what is finished is
+skipped.
 """  # noqa: E501  # commands on one line
 
 from __future__ import annotations
@@ -21,16 +21,18 @@ import csv
 import functools
 import importlib
 import json
+import os
 import platform
 import runpy
 import statistics
 import sys
 import time
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -39,8 +41,9 @@ from torch import nn
 from torch.utils.data import Sampler
 
 from market1501 import write_manifest
-from reseen.config import ModelConfig, resolve
-from reseen.data import TrainBatch, open_data
+from reseen.config import Config, ModelConfig, resolve
+from reseen.data import TrainBatch, balanced_batches, open_data, train_batches
+from reseen.evaluation import embed_crops
 from reseen.experiments.train import train
 from reseen.methods import cluster_contrast, get_method
 from reseen.methods.labelling import pseudo_labels
@@ -65,7 +68,7 @@ SETTINGS = [  # what the recipe is not told by itself
 ]
 ROWS: dict[str, list[str]] = {"peer": [], "ours": [], "ours-pad10": [f"data.pad={10 / HEIGHT}"]}
 FOLDERS = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
-NAMES = {"base.4.": "backbone.features.", "gap.": "pooling.", "feat_bn.": "neck."}  # the peer's, ours
+STEPS = 10  # of a replay
 
 
 def main() -> None:
@@ -117,30 +120,27 @@ def run_ours(given: argparse.Namespace, manifest: Path) -> dict[str, Any]:
     return {"scores": scores, "clusters": [line["clusters"] for line in history], "cpu_seconds": spent}
 
 
-def run_peer(given: argparse.Namespace, manifest: Path, epochs: int = EPOCHS) -> dict[str, Any]:
+def run_peer(given: argparse.Namespace, manifest: Path) -> dict[str, Any]:
     """The peer's own script. Its features are scored by our metric, and by its own."""
     spent: dict[str, float] = {}
     scored: dict[str, Any] = {}
-    clusters: list[int] = []
+    labels: list[Any] = []
     put_on_cpu(given.peer, given.weights, spent)
     evaluators = importlib.import_module("clustercontrast.evaluators")
-    memories = importlib.import_module("clustercontrast.models.cm").ClusterMemory
     evaluators.evaluate_all = scored_twice(evaluators.evaluate_all, scored)
-    memories.__init__ = noting(memories.__init__, lambda self, dim, count, **options: clusters.append(count))
+    DBSCAN.fit_predict = keeping(DBSCAN.fit_predict, labels)
     words = {
         "-d": "market1501", "-a": "resnet50", "-b": BATCH, "-j": 0, "--height": HEIGHT, "--width": WIDTH,
-        "--num-instances": INSTANCES, "--eps": 0.6, "--momentum": 0.1, "--iters": ITERATIONS, "--epochs": epochs,
-        "--step-size": epochs + 1, "--eval-step": epochs, "--seed": given.seed,
+        "--num-instances": INSTANCES, "--eps": 0.6, "--momentum": 0.1, "--iters": ITERATIONS, "--epochs": EPOCHS,
+        "--step-size": EPOCHS + 1, "--eval-step": EPOCHS, "--seed": given.seed,
         "--data-dir": market_layout(manifest, given.out / "market"),
         "--logs-dir": given.out / f"{given.row}-{given.seed}",
     }  # fmt: skip
     script = given.peer / "examples" / "cluster_contrast_train_usl.py"
-    shown, sys.argv = sys.stdout, [str(script), *(str(word) for pair in words.items() for word in pair)]
-    try:
+    sys.argv = [str(script), *(str(word) for pair in words.items() for word in pair)]
+    with redirect_stdout(os.fdopen(os.dup(1), "w", buffering=1)):  # the script replaces and closes it
         runpy.run_path(str(script), run_name="__main__")
-    finally:
-        sys.stdout = shown  # the script replaces it
-    return {**scored, "clusters": clusters, "cpu_seconds": spent}
+    return {**scored, "clusters": [int(found.max()) + 1 for found in labels], "cpu_seconds": spent}
 
 
 def put_on_cpu(peer: Path, weights: Path, spent: dict[str, float]) -> None:
@@ -215,16 +215,6 @@ def timed(spent: dict[str, float], stage: str, function: Callable[..., Any]) -> 
     return measured
 
 
-def noting(function: Callable[..., Any], note: Callable[..., Any]) -> Callable[..., Any]:
-    """``function``, with its arguments shown to ``note`` beforehand."""
-
-    def noted(*args: Any, **options: Any) -> Any:
-        note(*args, **options)
-        return function(*args, **options)
-
-    return noted
-
-
 def keeping(function: Callable[..., Any], kept: list[Any]) -> Callable[..., Any]:
     """``function``, with each of its results also in ``kept``."""
 
@@ -236,82 +226,93 @@ def keeping(function: Callable[..., Any], kept: list[Any]) -> Callable[..., Any]
 
 
 def replay(given: argparse.Namespace, manifest: Path) -> dict[str, Any]:
-    """The peer's first epoch, then ours from the same features, labels and batches: all but sampler and transforms."""
-    sys.path.insert(0, str(given.peer))
-    rerank = importlib.import_module("clustercontrast.utils.faiss_rerank")
-    trainer = importlib.import_module("clustercontrast.trainers").ClusterContrastTrainer
-    memory = importlib.import_module("clustercontrast.models.cm").ClusterMemory
-    features, distances, batches, losses, encoders = [], [], [], [], []  # type: ignore[var-annotated]
-    rerank.compute_jaccard_distance = noting(
-        keeping(rerank.compute_jaccard_distance, distances), lambda x, **options: features.append(x)
-    )
-    trainer.__init__ = noting(trainer.__init__, lambda self, encoder: encoders.append(encoder.module))
-    trainer._parse_data = keeping(trainer._parse_data, batches)
-    memory.forward = keeping(memory.forward, losses)
-    record = run_peer(given, manifest, epochs=1)
-    theirs = DBSCAN(eps=0.6, min_samples=4, metric="precomputed").fit_predict(distances[0])
-    weights = {
-        ours + name.removeprefix(first): value
-        for name, value in encoders[0].state_dict().items()
-        for first, ours in NAMES.items()
-        if name.startswith(first)
-    }
-    values = np.array([loss.item() for loss in losses])
-    return record | {"replay": follow(given, manifest, features[0], theirs, batches, values, weights)}
-
-
-def follow(
-    given: argparse.Namespace,
-    manifest: Path,
-    features: torch.Tensor,  # [M, D], images in the order of their names
-    theirs: np.ndarray,  # pseudo labels [M]
-    recorded: list[Any],  # (images, labels, rows among the images that have a label) of each batch
-    losses: np.ndarray,  # of each batch
-    weights: dict[str, torch.Tensor],  # after the epoch
-) -> dict[str, float]:
-    """Our half of ``replay``: how far our labels, losses and weights are from the peer's."""
+    """Labels from the same features, then losses of the same batches: everything but sampler and transforms."""
+    spent: dict[str, float] = {}
+    put_on_cpu(given.peer, given.weights, spent)
     config = resolve("cluster-contrast", settings=[*SETTINGS, f"seed={given.seed}"])
-    crops = tuple(sorted(open_data(manifest).train, key=lambda crop: crop.path.name))
-    labels = pseudo_labels(features, cameras_of(crops), config.cluster).labels
+    crops, method = open_data(manifest).train, get_method("cluster-contrast")
+    encoder = new_run(config, method, weights=given.weights, say=print).networks.encoder
+    features, cameras = embed_crops(encoder, crops, config), cameras_of(crops)
+    ours = pseudo_labels(features, cameras, config.cluster)
+    rerank = importlib.import_module("clustercontrast.utils.faiss_rerank")
+    distances = rerank.compute_jaccard_distance(features, k1=config.cluster.k1, k2=config.cluster.k2)
+    theirs = DBSCAN(eps=config.cluster.eps, min_samples=4, metric="precomputed").fit_predict(distances)
+    sizes = {"batch_size": BATCH, "instances": INSTANCES, "iterations": STEPS}
+    rows = balanced_batches(ours.labels, cameras, **sizes, camera_aware=True, seed=given.seed, epoch=0)
+    drawn = train_batches(crops, rows, config.data, seed=given.seed, epoch=0, views=("first",))
+    batches = [(batch.rows, batch.first) for batch in drawn if batch.first is not None]
+    lesson = Lesson(given.weights, config, features, ours, batches)
+    exact, peer = (peer_losses(lesson, dtype) for dtype in (torch.float64, torch.float32))
+    itself = peer_losses(lesson, torch.float32, torch.channels_last)
+    return {
+        "cpu_seconds": spent,
+        "images": len(crops),
+        "images_with_another_label": int((ours.labels != theirs).sum()),
+        "losses": peer,
+        "differences_of_losses": {
+            "float64": apart(our_losses(lesson, torch.float64), exact),
+            "float32": apart(our_losses(lesson, torch.float32), peer),
+            "float32, the peer from itself in channels_last": apart(itself, peer),
+        },
+    }
 
-    clustered = np.flatnonzero(theirs >= 0)
-    batches = [TrainBatch(torch.from_numpy(clustered[rows]), images, None) for images, _, rows in recorded]
-    for batch, (_, given_labels, _) in zip(batches, recorded, strict=True):
-        assert np.array_equal(theirs[batch.rows], given_labels)
-    method, values = get_method("cluster-contrast"), list[float]()
 
-    def kept_losses(*args: Any) -> Any:
+class Lesson(NamedTuple):
+    """What both sides learn from."""
+
+    weights: Path
+    config: Config
+    features: torch.Tensor  # [M, D]
+    pseudo: PseudoLabels
+    batches: list[tuple[torch.Tensor, torch.Tensor]]  # rows [N], images [N, 3, h, w]
+
+
+def our_losses(lesson: Lesson, dtype: torch.dtype) -> list[float]:
+    """The loss of each batch in our loop."""
+    weights, config, features, pseudo, batches = lesson
+    method, losses = get_method("cluster-contrast"), list[float]()
+
+    def keep(*args: Any) -> Any:
         terms, keys = method.losses(*args)
-        values.append(float(terms["cluster"]))
+        losses.append(terms["cluster"].item())
         return terms, keys
 
-    run = new_run(config, method, weights=given.weights, say=print)
-    encoder = run.networks.encoder
-    before = {name: value.clone() for name, value in encoder.state_dict().items()}
-    run.labels = theirs.astype(np.int64)
-    method.remember(run, features, PseudoLabels.of(run.labels))
-    here = replace(method, losses=kept_losses, load=lambda run, crops, batches, views: iter(batches))
-    training._train(run, crops, here, batches)
+    run = new_run(config, method, weights=weights, say=lambda line: None)
+    run.networks.to(dtype)
+    run.labels = pseudo.labels
+    method.remember(run, features.to(dtype), pseudo)
+    loaded = [TrainBatch(rows, images.to(dtype), None) for rows, images in batches]
+    here = replace(method, losses=keep, load=lambda run, crops, batches, views: iter(loaded))
+    training._train(run, (), here, [rows.numpy() for rows, _ in batches])
+    return losses
 
-    names = [name for name, value in before.items() if value.is_floating_point()]
 
-    def apart(other: dict[str, torch.Tensor]) -> float:
-        after = encoder.state_dict()
-        return float(torch.cat([(after[name] - other[name]).flatten() for name in names]).norm())
+def peer_losses(lesson: Lesson, dtype: torch.dtype, layout: Any = torch.contiguous_format) -> list[float]:
+    """The loss of each batch in the peer's model, memory and trainer, which are put together as its script does."""
+    _, config, features, pseudo, batches = lesson
+    create = importlib.import_module("clustercontrast.models").create
+    make = importlib.import_module("clustercontrast.models.cm").ClusterMemory
+    trainer = importlib.import_module("clustercontrast.trainers").ClusterContrastTrainer
+    model = create("resnet50", num_features=0, norm=True, dropout=0, num_classes=0, pooling_type="gem")
+    model.to(dtype=dtype, memory_format=layout)
+    labels = torch.from_numpy(pseudo.labels)
+    loss = config.loss
+    memory = make(features.shape[1], pseudo.num_clusters, temp=loss.temperature, momentum=loss.momentum)
+    means = torch.stack([features[labels == k].to(dtype).mean(0) for k in range(pseudo.num_clusters)])
+    memory.features = nn.functional.normalize(means, dim=1)
+    losses: list[torch.Tensor] = []
+    memory.forward = keeping(memory.forward, losses)
+    moving = [value for value in model.parameters() if value.requires_grad]
+    adam = torch.optim.Adam(moving, lr=config.train.lr, weight_decay=config.train.weight_decay)
+    loaded = ((images.to(dtype, memory_format=layout), 0, labels[rows], 0, rows) for rows, images in batches)
+    loader = SimpleNamespace(next=loaded.__next__)
+    trainer(model, memory).train(0, loader, adam, print_freq=len(batches) + 1, train_iters=len(batches))
+    return [loss.item() for loss in losses]
 
-    difference = np.abs(np.array(values) - losses)
-    return {
-        "images": len(theirs),
-        "images_with_another_label": int((labels != theirs).sum()),
-        "outliers": int((theirs < 0).sum()),
-        "steps": len(values),
-        "loss_first_step": values[0],
-        "loss_last_step": values[-1],
-        "largest_difference_of_losses_10_steps": float(difference[:10].max()),
-        "largest_difference_of_losses": float(difference.max()),
-        "distance_of_weights": apart(weights),
-        "distance_from_initial_weights": apart(before),
-    }
+
+def apart(one: list[float], other: list[float]) -> list[float]:
+    """Differences, to two digits: they are orders of magnitude."""
+    return [float(f"{abs(a - b):.1e}") for a, b in zip(one, other, strict=True)]
 
 
 def versions() -> dict[str, str]:
