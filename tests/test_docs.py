@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 import reseen
-from reseen.data import draw_search_street
-from test_commands import market
+from reseen.street import draw_scenes
+from command_runs import market
 from worlds import TINY, TINY_SEARCH, people
 
 ROOT = Path(__file__).parents[1]
@@ -100,7 +100,7 @@ def test_marked_shell_blocks_run(page, tmp_path):
         market(tmp_path / "MARKET")
     if "SCENES" in text:
         sizes = {"train_scenes": 6, "test_scenes": 4, "train_identities": 4, "test_identities": 3}
-        draw_search_street(tmp_path / "SCENES", cameras=2, persons=(1, 3), **sizes)
+        draw_scenes(tmp_path / "SCENES", cameras=2, persons=(1, 3), **sizes)
     (tmp_path / ".venv").symlink_to(Path(sys.executable).parents[1])
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     for block in blocks(text):
