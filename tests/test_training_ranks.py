@@ -130,6 +130,7 @@ def test_what_processes_tell_each_other(job):
             "rows in blocks of 1": np.arange(14.0).reshape(7, 2).tolist(),
             "rows in blocks of 8": np.arange(14.0).reshape(7, 2).tolist(),
             "sent": [0.0, 0.0],
+            "word": "of process 0",
             "told": [[0.0, 2.5]],
             "mean": [0.5, 1.0],
         }
