@@ -240,7 +240,6 @@ def test_bad_settings_say_what_to_do_in_one_line(settings, says):
         lambda: DataConfig(mean=(0.5, 0.5), std=(0.5, 0.5)),
         lambda: DataConfig(mean=(0.5, 0.5, 0.5)),
         lambda: DataConfig(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.0)),
-        lambda: Config(weights="lite"),
         lambda: TrainConfig(instances=0),
         lambda: TrainConfig(batch_size=62),
         lambda: TrainConfig(batch_size=0),
@@ -256,6 +255,13 @@ def test_bad_settings_say_what_to_do_in_one_line(settings, says):
 def test_out_of_range_is_refused(make):
     with pytest.raises(ReseenError, match=r"\w+ is .*: it must "):
         make()
+
+
+def test_weights_of_another_backbone_are_refused():
+    with pytest.raises(
+        ReseenError, match=r"is for model\.backbone=.*, not resnet50: leave model\.backbone out"
+    ):
+        Config(weights="lite")
 
 
 def test_unknown_recipe_and_unreadable_files(tmp_path):
