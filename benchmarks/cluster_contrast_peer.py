@@ -40,19 +40,20 @@ from sklearn.cluster import DBSCAN
 from torch import nn
 from torch.utils.data import Sampler
 
-from market1501 import write_manifest
+from reseen.commands.train import train
 from reseen.config import Config, ModelConfig, resolve
 from reseen.data import TrainBatch, balanced_batches, open_data, train_batches
+from reseen.data.split import validation_split, write_manifest
 from reseen.evaluation import embed_crops
-from reseen.commands.train import train
 from reseen.methods import cluster_contrast, get_method
 from reseen.methods.labelling import pseudo_labels
 from reseen.metrics import reid_scores
 from reseen.models import build_encoder, load_weights
-from reseen.records import PseudoLabels, cameras_of
-from reseen.training import epoch as training
+from reseen.records import Crop, PseudoLabels, cameras_of
+from reseen.training import train_epoch
 from reseen.training.fit import new_run
 
+HELD_OUT = 100  # the last training identities of Market-1501
 IDENTITIES, EPOCHS, ITERATIONS, BATCH, INSTANCES, HEIGHT, WIDTH = 250, 10, 50, 64, 4, 128, 64
 SETTINGS = [  # what the recipe is not told by itself
     "model.backbone=squeezenet1_1",
@@ -94,7 +95,7 @@ def main() -> None:
         return
     torch.set_num_threads(1)
     manifest = given.out / "validation.csv"
-    write_manifest(open_data(given.data), manifest, IDENTITIES, validation=True)
+    write_manifest(manifest, validation_split(open_data(given.data), HELD_OUT, identities=IDENTITIES))
     started = time.process_time()
     record = {"peer": run_peer, "replay": replay}.get(given.row, run_ours)(given, manifest)
     record["cpu_seconds"]["all"] = time.process_time() - started
@@ -279,11 +280,16 @@ def our_losses(lesson: Lesson, dtype: torch.dtype) -> list[float]:
 
     run = new_run(config, method, weights=weights, say=lambda line: None)
     run.networks.to(dtype)
-    run.labels = pseudo.labels
-    method.remember(run, features.to(dtype), pseudo)
     loaded = [TrainBatch(rows, images.to(dtype), None) for rows, images in batches]
-    here = replace(method, losses=keep, load=lambda run, crops, batches, views: iter(loaded))
-    training._train(run, (), here, [rows.numpy() for rows, _ in batches])
+    here = replace(
+        method,
+        embed=lambda run, crops: features.to(dtype),
+        assign=lambda run, features, cameras: pseudo,
+        choose=lambda run, pseudo, crops: [rows.numpy() for rows, _ in batches],
+        load=lambda run, crops, batches, views: iter(loaded),
+        losses=keep,
+    )
+    train_epoch(run, (Crop(Path()),) * len(features), here)
     return losses
 
 

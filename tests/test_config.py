@@ -257,6 +257,13 @@ def test_out_of_range_is_refused(make):
         make()
 
 
+def test_weights_of_another_backbone_are_refused():
+    with pytest.raises(
+        ReseenError, match=r"is for model\.backbone=.*, not resnet50: leave model\.backbone out"
+    ):
+        Config(weights="lite")
+
+
 def test_unknown_recipe_and_unreadable_files(tmp_path):
     with pytest.raises(ReseenError, match="did you mean cacl-literal"):
         resolve("cacl-ltieral")

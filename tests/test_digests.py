@@ -22,9 +22,9 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
+from command_runs import market
 from reseen.cli import main
 from reseen.records import SearchData
-from command_runs import market
 from worlds import TINY, TINY_SEARCH
 
 DIGESTS = Path(__file__).parent / "data" / "digests.json"

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 import reseen
-from reseen.street import draw_scenes
 from command_runs import market
+from reseen.street import draw_scenes
 from worlds import TINY, TINY_SEARCH, people
 
 ROOT = Path(__file__).parents[1]
