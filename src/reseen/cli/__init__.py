@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from reseen import __version__
-from reseen.cli.parser import Parser
+from reseen.cli import data
+from reseen.cli.parser import Parser, add_command
 from reseen.errors import ReseenError
 
 USAGE_ERROR = 2
@@ -53,15 +54,19 @@ def _parser() -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"reseen {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
-    for add in (_demo, _train, _evaluate, _cluster, _reproduce, _report, _bench, _compose, _split, _doctor):
+    for add in (
+        _demo,
+        _train,
+        _evaluate,
+        _cluster,
+        _reproduce,
+        _report,
+        _bench,
+        data.compose,
+        data.split,
+        data.doctor,
+    ):
         add(commands)
-    return parser
-
-
-def _command(commands: Any, name: str, text: str, load: Callable[[], Callable[..., object]]) -> Parser:
-    """A command; ``load`` imports the function that does it, for torch takes seconds."""
-    parser: Parser = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
-    parser.set_defaults(load=load)
     return parser
 
 
@@ -90,7 +95,7 @@ def _demo(commands: Any) -> None:
 
         return demo_of_either
 
-    parser = _command(
+    parser = add_command(
         commands,
         "demo",
         "train CACL on a drawn street, compare honestly, write a picture report",
@@ -114,7 +119,7 @@ def _train(commands: Any) -> None:
 
         return train
 
-    parser = _command(commands, "train", "train a model on images that nobody labelled", load)
+    parser = add_command(commands, "train", "train a model on images that nobody labelled", load)
     parser.add_argument(
         "method",
         metavar="METHOD",
@@ -146,7 +151,7 @@ def _evaluate(commands: Any) -> None:
 
         return evaluate_run_or_file
 
-    parser = _command(
+    parser = add_command(
         commands,
         "evaluate",
         "score a trained model by the benchmark's own protocol",
@@ -194,7 +199,7 @@ def _cluster(commands: Any) -> None:
 
         return cluster
 
-    parser = _command(
+    parser = add_command(
         commands,
         "cluster",
         "group images by person; writes a CSV of path, group, camera",
@@ -218,7 +223,7 @@ def _reproduce(commands: Any) -> None:
 
         return reproduce_or_list
 
-    parser = _command(
+    parser = add_command(
         commands,
         "reproduce",
         "a table or figure of the papers, ours beside theirs; resumable",
@@ -269,7 +274,7 @@ def _report(commands: Any) -> None:
 
         return report
 
-    parser = _command(
+    parser = add_command(
         commands,
         "report",
         "pictures of a run: curves, ranked lists, search results; an HTML page",
@@ -287,7 +292,7 @@ def _bench(commands: Any) -> None:
 
         return bench
 
-    parser = _command(commands, "bench", "how fast this machine clusters, evaluates and trains", load)
+    parser = add_command(commands, "bench", "how fast this machine clusters, evaluates and trains", load)
     parser.add_argument(
         "what", metavar="WHAT", choices=("clustering", "evaluation", "training"), help="%(choices)s"
     )
@@ -299,75 +304,3 @@ def _bench(commands: Any) -> None:
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
     _settings(parser, "one setting of clustering or training, e.g. model.backbone=densenet121; repeatable")
-
-
-def _compose(commands: Any) -> None:
-    def load() -> Callable[..., object]:
-        from reseen.commands.compose import compose_scenes
-
-        return compose_scenes
-
-    text = "paste real crops of people into drawn scenes, in PRW's layout; the result is a composite: say so"
-    parser = _command(commands, "compose", text, load)
-    parser.add_argument("crops", type=Path, metavar="CROPS", help="folder of crops like Market-1501's")
-    parser.add_argument("out", type=Path, metavar="OUT", help="folder to write to")
-    unset = argparse.SUPPRESS  # what is not given is left to Composition
-    for name in ("--seed", "--train-scenes", "--test-scenes"):
-        parser.add_argument(name, type=int, metavar="N", default=unset)
-    for name in ("--train-identities", "--test-identities"):
-        parser.add_argument(name, type=int, metavar="N", default=unset, help="that take part (default: all)")
-    more = "of scenes, pixels; repeatable: goes round the cameras"
-    parser.add_argument("--size", action="append", dest="sizes", default=unset, metavar="WxH", help=more)
-    parser.add_argument(
-        "--persons", type=int, nargs=2, default=unset, metavar=("FEWEST", "MOST"), help="in a scene"
-    )
-    share = "of two persons, as a share of the smaller box"
-    parser.add_argument("--max-overlap", type=float, default=unset, metavar="SHARE", help=share)
-    parser.add_argument("--background", choices=("street", "plain"), default=unset)
-
-
-def _split(commands: Any) -> None:
-    def load() -> Callable[..., object]:
-        from reseen.commands.split import split
-
-        return split
-
-    text = "hold out training identities for validation: a manifest for --data"
-    parser = _command(commands, "split", text, load)
-    parser.add_argument("data", type=Path, metavar="PATH", help="labelled data set of crops")
-    parser.add_argument(
-        "--out", type=Path, default=Path("split.csv"), metavar="FILE", help="(default: %(default)s)"
-    )
-    parser.add_argument(
-        "--held-out",
-        type=int,
-        default=100,
-        metavar="N",
-        help="identities, the last ones (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--identities", type=int, metavar="N", help="train on the first N others only (default: all)"
-    )
-    parser.add_argument("--camera-pattern", metavar="REGEX", help="where file names hold the camera")
-
-
-def _doctor(commands: Any) -> None:
-    def load() -> Callable[..., object]:
-        from reseen.commands.doctor import doctor
-
-        return doctor
-
-    parser = _command(
-        commands,
-        "doctor",
-        "what this machine has, and what a data folder holds or lacks",
-        load,
-    )
-    parser.add_argument(
-        "path",
-        type=Path,
-        nargs="?",
-        metavar="PATH",
-        help="data set folder, folder of images, or CSV manifest",
-    )
-    parser.add_argument("--camera-pattern", metavar="REGEX", help="where file names hold the camera")

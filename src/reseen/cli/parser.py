@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import itertools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
 from reseen.errors import ReseenError
@@ -36,3 +36,10 @@ class Parser(argparse.ArgumentParser):
         near = difflib.get_close_matches(word, known, n=1)
         hint = f"did you mean {near[0]}?" if near else f"see {self.prog} --help"
         return ReseenError(f"unknown {what.lower()} {word}: {hint}")
+
+
+def add_command(commands: Any, name: str, text: str, load: Callable[[], Callable[..., object]]) -> Parser:
+    """A command; ``load`` imports the function that does it, for torch takes seconds."""
+    parser: Parser = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+    parser.set_defaults(load=load)
+    return parser

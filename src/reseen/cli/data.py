@@ -1,0 +1,82 @@
+"""Commands about data: what a folder holds, what is held out of it, what is made from it."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from reseen.cli.parser import add_command
+
+
+def compose(commands: Any) -> None:
+    def load() -> Callable[..., object]:
+        from reseen.commands.compose import compose_scenes
+
+        return compose_scenes
+
+    text = "paste real crops of people into drawn scenes, in PRW's layout; the result is a composite: say so"
+    parser = add_command(commands, "compose", text, load)
+    parser.add_argument("crops", type=Path, metavar="CROPS", help="folder of crops like Market-1501's")
+    parser.add_argument("out", type=Path, metavar="OUT", help="folder to write to")
+    unset = argparse.SUPPRESS  # what is not given is left to Composition
+    for name in ("--seed", "--train-scenes", "--test-scenes"):
+        parser.add_argument(name, type=int, metavar="N", default=unset)
+    for name in ("--train-identities", "--test-identities"):
+        parser.add_argument(name, type=int, metavar="N", default=unset, help="that take part (default: all)")
+    more = "of scenes, pixels; repeatable: goes round the cameras"
+    parser.add_argument("--size", action="append", dest="sizes", default=unset, metavar="WxH", help=more)
+    parser.add_argument(
+        "--persons", type=int, nargs=2, default=unset, metavar=("FEWEST", "MOST"), help="in a scene"
+    )
+    share = "of two persons, as a share of the smaller box"
+    parser.add_argument("--max-overlap", type=float, default=unset, metavar="SHARE", help=share)
+    parser.add_argument("--background", choices=("street", "plain"), default=unset)
+
+
+def split(commands: Any) -> None:
+    def load() -> Callable[..., object]:
+        from reseen.commands.split import split
+
+        return split
+
+    text = "hold out training identities for validation: a manifest for --data"
+    parser = add_command(commands, "split", text, load)
+    parser.add_argument("data", type=Path, metavar="PATH", help="labelled data set of crops")
+    parser.add_argument(
+        "--out", type=Path, default=Path("split.csv"), metavar="FILE", help="(default: %(default)s)"
+    )
+    parser.add_argument(
+        "--held-out",
+        type=int,
+        default=100,
+        metavar="N",
+        help="identities, the last ones (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--identities", type=int, metavar="N", help="train on the first N others only (default: all)"
+    )
+    parser.add_argument("--camera-pattern", metavar="REGEX", help="where file names hold the camera")
+
+
+def doctor(commands: Any) -> None:
+    def load() -> Callable[..., object]:
+        from reseen.commands.doctor import doctor
+
+        return doctor
+
+    parser = add_command(
+        commands,
+        "doctor",
+        "what this machine has, and what a data folder holds or lacks",
+        load,
+    )
+    parser.add_argument(
+        "path",
+        type=Path,
+        nargs="?",
+        metavar="PATH",
+        help="data set folder, folder of images, or CSV manifest",
+    )
+    parser.add_argument("--camera-pattern", metavar="REGEX", help="where file names hold the camera")
