@@ -6,7 +6,6 @@ configuration, goes through jsonargparse in :mod:`reseen.config`.
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
