@@ -51,7 +51,7 @@ def main() -> None:
 def title(name: str, row: dict[str, Any]) -> str:
     """What a run is called: its row, its seed, and whether its rate was cut."""
     seed = name.partition("-seed")[2].partition("-")[0]
-    cut = ", rate cut to a tenth in the last fifth" if "-cut" in name else ""
+    cut = ", rate cut to a tenth at the end" if "-cut" in name else ""
     return f"{LABELS[row['row']]}{cut}, seed {seed}"
 
 
@@ -66,7 +66,7 @@ def table(rows: dict[str, Any]) -> list[str]:
     lines = ["| run | steps | mAP | rank-1 | rank-5 | rank-10 | clusters | outliers | undrawn |"]
     lines.append("| --- " * 9 + "|")
     for name, row in rows.items():
-        for epoch in row["epochs"]:
+        for epoch in own(name, row):
             if epoch["test"]:
                 scores = " | ".join(
                     f"{100 * epoch['test'][key]:.1f}" for key in ("mean_ap", "rank1", "rank5", "rank10")
@@ -79,6 +79,12 @@ def table(rows: dict[str, Any]) -> list[str]:
     return lines
 
 
+def own(name: str, row: dict[str, Any]) -> list[dict[str, Any]]:
+    """The epochs of a run; of one that branched off another, those after it."""
+    first = row["epochs"][0]["lr"]
+    return [epoch for epoch in row["epochs"] if "-cut" not in name or epoch["lr"] < first]
+
+
 def figure(rows: dict[str, Any]) -> Figure:
     with mpl.rc_context(STYLE):
         drawn = Figure(figsize=(7.2, 3.8), layout="constrained")
@@ -86,15 +92,13 @@ def figure(rows: dict[str, Any]) -> Figure:
         for number, (name, row) in enumerate(rows.items()):
             steps, values = curve(row)
             colour, dash = COLOURS[number % len(COLOURS)], DASHES[number % len(DASHES)]
-            axes.plot(steps, values, color=colour, linestyle=dash, marker="o", markersize=3)
-            beside = {"xytext": (6, 0), "textcoords": "offset points", "fontsize": 8, "va": "center"}
-            axes.annotate(title(name, row), (steps[-1], values[-1]), color=colour, **beside)
+            axes.plot(steps, values, color=colour, linestyle=dash, marker="o", label=title(name, row))
         axes.set_xlabel("steps of 64 images")
         axes.set_ylabel("test mAP")
         axes.set_ylim(bottom=0)
         axes.yaxis.set_major_formatter(mpl.ticker.PercentFormatter(1, decimals=0))
-        axes.margins(x=0.35)
         axes.set_xlim(left=0)
+        axes.legend(loc="lower right")
     return drawn
 
 
