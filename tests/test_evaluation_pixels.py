@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from reseen.tasks.two_step.search import embed_images
 from torch import Tensor, nn
 
 from reseen.config import Config, from_yaml
@@ -19,13 +18,14 @@ from reseen.data.scene_loaders import scene_batches
 from reseen.evaluation import evaluate_encoder
 from reseen.evaluation.encoders import available, embed_crops
 from reseen.evaluation.search import find_persons
-from reseen.inference import PersonSearcher
+from reseen.evaluation.two_steps import embed_images
+from reseen.inference import PersonSearcher, load_encoder
 from reseen.methods import get_method
 from reseen.models import build_encoder
 from reseen.models.pyramid import build_pyramid
 from reseen.models.search import build_search_network
 from reseen.records import Crop, LabelledCrops, ReidData, Scene
-from reseen.training import fit, load_encoder
+from reseen.training import fit
 from reseen.training.checkpoint import read_checkpoint, write_checkpoint
 from worlds import people, tiny, tiny_search
 

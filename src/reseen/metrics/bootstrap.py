@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -37,7 +38,9 @@ class PairedDifference:
             return float("nan")
         if len(set(self.by_seed)) == 1:
             return 0.0 if self.mean else 1.0
-        return float(ttest_1samp(self.by_seed, 0.0).pvalue)
+        with warnings.catch_warnings():  # seeds that differ by rounding alone are no reason for a warning
+            warnings.simplefilter("ignore", RuntimeWarning)
+            return float(ttest_1samp(self.by_seed, 0.0).pvalue)
 
     @property
     def sign(self) -> int:

@@ -10,12 +10,13 @@ import yaml
 
 from reseen.config import LITE, resolve, to_yaml
 from reseen.errors import ReseenError
+from reseen.tasks import Settings
 from reseen.tasks.configure import configuration
-from reseen.tasks.two_step.config import two_step_configuration, two_step_yaml
+from reseen.tasks.two_step.config import TWO_STEP, two_step_configuration, two_step_yaml
 
 
 def asked(folder: Path, weights: str | None = None, *settings: str, resume: bool = True):
-    return configuration("spcl", folder, resume, None, None, list(settings), weights)
+    return configuration("spcl", folder, resume, Settings(settings=settings, weights=weights))
 
 
 @pytest.fixture
@@ -58,7 +59,9 @@ def test_a_folder_from_before_the_key(folder: Path) -> None:
 
 def test_both_steps_begin_with_the_same_unless_told_otherwise(tmp_path: Path) -> None:
     def both(weights: str | None = None, *settings: str, resume: bool = False):
-        return two_step_configuration(tmp_path, resume, None, None, list(settings), weights)
+        return two_step_configuration(
+            TWO_STEP, tmp_path, resume, Settings(settings=settings, weights=weights)
+        )
 
     found = both("lite")
     assert found.detector.model.backbone == found.reid.model.backbone == LITE
@@ -70,11 +73,11 @@ def test_both_steps_begin_with_the_same_unless_told_otherwise(tmp_path: Path) ->
 
 
 def test_a_two_step_folder_from_before_the_key(tmp_path: Path) -> None:
-    found = two_step_configuration(tmp_path, False, None, None, [], None)
+    found = two_step_configuration(TWO_STEP, tmp_path, False, Settings())
     tree = yaml.safe_load(two_step_yaml(found))
     for step in ("detector", "reid"):
         del tree[step]["weights"]
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
     (tmp_path / "environment.json").write_text(json.dumps({"weights": "none"}))
-    again = two_step_configuration(tmp_path, True, None, None, [], None)
+    again = two_step_configuration(TWO_STEP, tmp_path, True, Settings())
     assert (again.detector.weights, again.reid.weights) == ("none", "none")
