@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from reseen.config import Config
 from reseen.data import train_batches
-from reseen.evaluation.encoders import BATCH, embed_crops
+from reseen.evaluation.encoders import embed_crops, embedding_batch
 from reseen.losses import cluster_loss
 from reseen.memory import cluster_means, momentum_update
 from reseen.models import Encoder, build_encoder
@@ -59,16 +59,18 @@ def embed_clean(
     run: Run, encoder: Encoder, crops: tuple[Crop, ...], *, grey: bool = False, stage: str = "embed"
 ) -> Tensor:
     """Features ``[M, D]`` of the unaugmented images, evaluation mode, on the run's device."""
-    own = crops[run.ranks.share(len(crops), BATCH)]  # whole batches, so that they are those of one process
+    size = embedding_batch(run.config, run.device)
+    own = crops[run.ranks.share(len(crops), size)]  # whole batches, so that they are those of one process
     told = partial(run.step, stage, total=len(own))
     features = embed_crops(encoder, own, run.config, grey=grey, device=run.device, progress=told)
-    return run.ranks.gather_rows(features, run.ranks.sizes(len(crops), BATCH)).to(run.device)
+    return run.ranks.gather_rows(features, run.ranks.sizes(len(crops), size)).to(run.device)
 
 
 @torch.no_grad()
 def embed_augmented(run: Run, encoder: Encoder, crops: tuple[Crop, ...], view: str) -> Tensor:
     """Features ``[M, D]`` of one fresh augmentation of every image (CACL, Algorithm 1, lines 3 and 4)."""
-    batches = np.array_split(np.arange(len(crops)), -(-len(crops) // BATCH))
+    size = embedding_batch(run.config, run.device)
+    batches = np.array_split(np.arange(len(crops)), -(-len(crops) // size))
     sizes = [sum(map(len, batches[share])) for share in run.ranks.shares(len(batches))]
     own, before = sizes[run.ranks.rank], sum(sizes[: run.ranks.rank])
     encoder.eval()
