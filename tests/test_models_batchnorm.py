@@ -154,3 +154,38 @@ def test_group_sizes_cover_the_batch_and_leave_no_image_alone(count, group_size)
     assert all(size == group_size for size in sizes[:-1])
     assert sizes[-1] <= group_size + 1
     assert count == 1 or min(sizes) >= 2
+
+
+@pytest.mark.parametrize("inplace", [False, True])
+def test_relu6_gives_the_bits_of_torch_in_both_directions(inplace):
+    """Also where an input is 0 or 6 exactly, which only the input could tell from beyond."""
+    torch.manual_seed(0)
+    plain = BatchNormAct2d(3, act_layer=nn.ReLU6, inplace=inplace)
+    grouped = convert(copy.deepcopy(plain), 4)
+    nn.init.constant_(grouped.weight, 3.0)
+    grouped.weight.data[0] = 0.0  # a channel of one value, its bias
+    grouped.bias.data[:] = torch.tensor([6.0, 0.0, 3.0])
+    x = torch.randn(8, 3, 4, 2)
+    ours, torchs = x.clone().requires_grad_(), x.clone().requires_grad_()
+    output = grouped(ours)
+    grouped_norm = convert(nn.BatchNorm2d(3), 4)
+    grouped_norm.load_state_dict(plain.state_dict())
+    grouped_norm.weight.data[:], grouped_norm.bias.data[:] = grouped.weight.data, grouped.bias.data
+    expected = nn.functional.relu6(grouped_norm(torchs))
+    assert torch.equal(output, expected)
+    assert ((expected == 0).any(), (expected == 6).any()) == (True, True)
+    weights = torch.randn_like(x)
+    (output * weights).sum().backward()
+    (expected * weights).sum().backward()
+    assert torch.equal(ours.grad, torchs.grad)
+    assert torch.equal(grouped.weight.grad, grouped_norm.weight.grad)
+    assert torch.equal(grouped.bias.grad, grouped_norm.bias.grad)
+
+
+def test_relu6_keeps_no_copy_of_its_input():
+    layer = convert(BatchNormAct2d(3, act_layer=nn.ReLU6), 4)
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
+        output = layer(torch.randn(8, 3, 4, 2))
+    whole = [t for t in kept if t.shape == output.shape]
+    assert [t.data_ptr() for t in whole] == [output.data_ptr()]

@@ -55,7 +55,7 @@ def test_folding_changes_rounding_only(backbone):
 
 
 class Awkward(nn.Module):
-    """Convolutions that must not be touched: read twice, called twice, with standardised weights or no running statistics."""
+    """What must stay: read twice, called twice, standardised weights, no running statistics."""
 
     num_features = 4
 

@@ -1,0 +1,203 @@
+"""The parts of an epoch of CACL in float32, this checkout against another one, in turn (docs/performance.md).
+
+    python benchmarks/epoch.py --data market1501 --weights FILE --against OTHER_CHECKOUT
+
+Two processes, one for each checkout, that wait while the other works: CPU seconds of embedding some images for both
+memories, of clustering as many drawn features as there are images, and of some training steps from equal weights. An
+epoch of ``--iterations`` steps is the sum of its parts: both embeddings (before the first epoch; with
+``cluster.features=fresh`` before each), clustering, steps. Refuses to print where losses or features differ.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+HERE = Path(__file__).resolve().parents[1]
+CLOSE = 1e-5  # of losses and of features, absolute
+CLUSTERS, ALONE = 700, 0.4  # pseudo labels: clusters, and the share of images that are alone (mid-training)
+
+
+def main() -> None:
+    given = parse()
+    if given.child:
+        serve(given)
+        return
+    print("| instruction set | part | before, CPU s | now, CPU s | before / now: min / median / max |")
+    print("| --- | --- | --- | --- | --- |")
+    for isa in given.isa:
+        pairs(given, isa)
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", required=True, help="a folder of crops, as `reseen train` takes it")
+    parser.add_argument("--weights", default="none")
+    parser.add_argument("--against", type=Path, required=True, help="the other checkout")
+    parser.add_argument("--backbone", default="tf_efficientnet_lite0")
+    parser.add_argument(
+        "--isa", nargs="+", default=["DEFAULT", "AVX2"], help="ONEDNN_MAX_CPU_ISA, one table each"
+    )
+    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--images", type=int, default=512, help="embedded in each pair")
+    parser.add_argument("--steps", type=int, default=3, help="trained in each pair")
+    parser.add_argument("--iterations", type=int, default=400, help="of the epoch that is summed up")
+    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+class Side:
+    """A process that runs one checkout and works when asked."""
+
+    def __init__(self, checkout: Path, isa: str) -> None:
+        one_thread = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "MKL", "NUMBA")}
+        environment = (
+            os.environ | one_thread | {"PYTHONPATH": str(checkout / "src"), "ONEDNN_MAX_CPU_ISA": isa}
+        )
+        command = [sys.executable, __file__, *sys.argv[1:], "--child"]
+        self._process = subprocess.Popen(
+            command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def ask(self, part: str) -> Any:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        print(part, file=self._process.stdin, flush=True)
+        for line in self._process.stdout:
+            if line.startswith("answer "):
+                return json.loads(line.removeprefix("answer "))
+        raise SystemExit(f"a side ended during {part}")
+
+
+def pairs(given: argparse.Namespace, isa: str) -> None:
+    """Both sides in turn; one row for each part, and for the epoch."""
+    sides = {"before": Side(given.against, isa), "now": Side(HERE, isa)}
+    with tempfile.TemporaryDirectory() as folder:
+        loss, kept = {}, {}
+        for name, side in sides.items():  # the first of each warms up
+            side.ask(f"embed {folder}/{name}.npy")
+            kept[name] = np.load(f"{folder}/{name}.npy")
+            loss[name] = side.ask("train")["loss"]
+    off = abs(loss["before"] - loss["now"]), float(np.abs(kept["before"] - kept["now"]).max())
+    if max(off) > CLOSE:
+        raise SystemExit(f"the sides do not compute the same: loss and features differ by {off}")
+    seconds: dict[str, dict[str, list[float]]] = {}
+    for number in range(given.pairs):
+        order = list(sides) if number % 2 else list(sides)[::-1]
+        for part in ("embed", "train", *(["cluster"] if number < 2 else [])):
+            for name in order:
+                cpu = sides[name].ask(part)["cpu"]
+                print(f"{isa} {part} {name}: {cpu:.3f}", file=sys.stderr, flush=True)
+                seconds.setdefault(part, {"before": [], "now": []})[name].append(cpu)
+    images = sides["now"].ask("images")
+    cluster = {name: statistics.median(seconds["cluster"][name]) for name in sides}
+    per_step = {n: [cpu / given.steps for cpu in seconds["train"][n]] for n in sides}
+    seconds["epoch"] = {
+        name: [
+            images / given.images * embed + cluster[name] + given.iterations * step
+            for embed, step in zip(seconds["embed"][name], per_step[name], strict=True)
+        ]
+        for name in sides
+    }
+    called = {
+        "embed": f"embedding {given.images} images for both memories",
+        "cluster": f"clustering {images:,}",
+        "train": f"{given.steps} steps",
+        "epoch": f"epoch: {images:,} images embedded for both, clustered, {given.iterations} steps",
+    }
+    for part, text in called.items():
+        before, now = seconds[part]["before"], seconds[part]["now"]
+        ratios = sorted(a / b for a, b in zip(before, now, strict=True))
+        middle = statistics.median(ratios)
+        print(
+            f"| {isa} | {text} | {statistics.median(before):.2f} | {statistics.median(now):.2f} "
+            f"| {ratios[0]:.2f} / **{middle:.2f}** / {ratios[-1]:.2f} |"
+        )
+    print(
+        f"\nlosses of the first steps differ by {off[0]:.1e}, features by {off[1]:.1e} at most\n", flush=True
+    )
+
+
+def serve(given: argparse.Namespace) -> None:
+    """Do what each line of the standard input asks for, and answer with one line."""
+    import torch
+
+    from reseen.config import resolve
+    from reseen.data import open_data
+    from reseen.methods.cacl import METHOD
+    from reseen.records import PseudoLabels
+    from reseen.training import new_run, train_epoch
+
+    torch.set_num_threads(1)
+    settings = [
+        "train.precision=none",
+        "train.device=cpu",
+        "data.workers=0",
+        "data.height=128",
+        "data.width=64",
+    ]
+    size = [f"model.backbone={given.backbone}", f"train.iterations={given.steps}", "train.batch_size=64"]
+    config = resolve("cacl", None, [*settings, *size])
+    crops = open_data(Path(given.data)).train
+    run = new_run(config, METHOD, weights=given.weights, say=lambda text: None)
+    draw = np.random.default_rng(0)
+    labels = draw.integers(0, CLUSTERS, len(crops))
+    alone = draw.random(len(crops)) < ALONE
+    rows = draw.standard_normal((CLUSTERS, run.networks.second.dim), dtype=np.float32)[labels]
+    rows += 1.2 * draw.standard_normal(rows.shape, dtype=np.float32)
+    features = torch.nn.functional.normalize(torch.from_numpy(rows), dim=1)
+    labels[alone] = -1
+    pseudo = PseudoLabels.of(labels).keep_outliers()
+    run.memory = {"first": features.clone(), "second": features.clone()}
+    clock: dict[str, float] = {}
+
+    def losses(*rest: Any) -> Any:
+        terms, keys = METHOD.losses(*rest)
+        clock.setdefault("loss", float(sum(terms.values())))  # of the first step: later ones follow rounding
+        return terms, keys
+
+    def update(*rest: Any) -> None:
+        METHOD.update(*rest)
+        clock["end"] = time.process_time()
+
+    def load(*rest: Any) -> Any:
+        clock["start"] = time.process_time()
+        yield from METHOD.load(*rest)
+
+    steps = dataclasses.replace(METHOD, assign=lambda *rest: pseudo, losses=losses, update=update, load=load)
+    for line in sys.stdin:
+        part, _, path = line.strip().partition(" ")
+        before, answer = time.process_time(), {}
+        if part == "images":
+            print("answer", len(crops), flush=True)
+            continue
+        if part == "train":
+            train_epoch(run, crops, steps)
+            answer["loss"] = clock["loss"]
+            answer["cpu"] = clock["end"] - clock["start"]
+        elif part == "cluster":
+            METHOD.assign(run, features, np.full(len(crops), -1))
+        else:
+            kept, run.memory = run.memory, {}
+            METHOD.start(run, crops[: given.images])
+            if path:
+                np.save(path, torch.stack(list(run.memory.values())).numpy())
+            run.memory = kept
+        print("answer", json.dumps({"cpu": time.process_time() - before} | answer), flush=True)
+
+
+if __name__ == "__main__":
+    main()
