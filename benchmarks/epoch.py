@@ -3,9 +3,9 @@
     python benchmarks/epoch.py --data market1501 --weights FILE --against OTHER_CHECKOUT
 
 Two processes, one for each checkout, that wait while the other works: CPU seconds of embedding some images for both
-memories, of clustering as many drawn features as there are images, and of some training steps from equal weights. An
-epoch of ``--iterations`` steps is the sum of its parts: both embeddings (before the first epoch; with
-``cluster.features=fresh`` before each), clustering, steps. Refuses to print where losses or features differ.
+memories and of some training steps from equal weights. An epoch of ``--iterations`` steps is the sum of its parts: both
+embeddings (before the first epoch; with ``cluster.features=fresh`` before each), clustering drawn features (once, by
+this checkout, and counted on both sides), steps. Refuses to print where losses or features differ.
 """
 
 from __future__ import annotations
@@ -97,26 +97,25 @@ def pairs(given: argparse.Namespace, isa: str) -> None:
     seconds: dict[str, dict[str, list[float]]] = {}
     for number in range(given.pairs):
         order = list(sides) if number % 2 else list(sides)[::-1]
-        for part in ("embed", "train", *(["cluster"] if number < 2 else [])):
+        for part in ("embed", "train"):
             for name in order:
                 cpu = sides[name].ask(part)["cpu"]
                 print(f"{isa} {part} {name}: {cpu:.3f}", file=sys.stderr, flush=True)
                 seconds.setdefault(part, {"before": [], "now": []})[name].append(cpu)
     images = sides["now"].ask("images")
-    cluster = {name: statistics.median(seconds["cluster"][name]) for name in sides}
+    cluster = sides["now"].ask("cluster")["cpu"]
     per_step = {n: [cpu / given.steps for cpu in seconds["train"][n]] for n in sides}
     seconds["epoch"] = {
         name: [
-            images / given.images * embed + cluster[name] + given.iterations * step
+            images / given.images * embed + cluster + given.iterations * step
             for embed, step in zip(seconds["embed"][name], per_step[name], strict=True)
         ]
         for name in sides
     }
     called = {
         "embed": f"embedding {given.images} images for both memories",
-        "cluster": f"clustering {images:,}",
         "train": f"{given.steps} steps",
-        "epoch": f"epoch: {images:,} images embedded for both, clustered, {given.iterations} steps",
+        "epoch": f"epoch: {images:,} images embedded for both, clustered ({cluster:.1f} s), {given.iterations} steps",
     }
     for part, text in called.items():
         before, now = seconds[part]["before"], seconds[part]["now"]
@@ -166,7 +165,9 @@ def serve(given: argparse.Namespace) -> None:
 
     def losses(*rest: Any) -> Any:
         terms, keys = METHOD.losses(*rest)
-        clock.setdefault("loss", float(sum(terms.values())))  # of the first step: later ones follow rounding
+        clock.setdefault(
+            "loss", float(sum(term.detach() for term in terms.values()))
+        )  # of the first step: later ones follow rounding
         return terms, keys
 
     def update(*rest: Any) -> None:

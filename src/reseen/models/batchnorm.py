@@ -53,7 +53,7 @@ class GroupedBatchNormAct2d(BatchNormAct2d):  # type: ignore[misc]  # timm has n
             result: Tensor = super().forward(x)
         else:
             maps = self.drop(_normalise_groups(self, x, sizes))
-            result = _ReLU6.apply(maps) if type(self.act) is nn.ReLU6 else self.act(maps)  # type: ignore[no-untyped-call]
+            result = _ReLU6.apply(maps) if type(self.act) is nn.ReLU6 else self.act(maps)
         return result
 
 

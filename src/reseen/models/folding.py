@@ -36,8 +36,9 @@ def folded(encoder: Encoder) -> Encoder:
     result = copy.deepcopy(encoder).eval()
     backbone = result.backbone
     for conv_name, norm_name in _pairs(backbone):
-        conv, norm = backbone.get_submodule(conv_name), backbone.get_submodule(norm_name)
-        backbone.set_submodule(conv_name, fuse_conv_bn_eval(conv, norm))  # type: ignore[type-var]
+        conv: Any = backbone.get_submodule(conv_name)
+        norm: Any = backbone.get_submodule(norm_name)
+        backbone.set_submodule(conv_name, fuse_conv_bn_eval(conv, norm))
         after = nn.Sequential(norm.drop, norm.act) if isinstance(norm, BatchNormAct2d) else nn.Identity()
         backbone.set_submodule(norm_name, after)
     return result
