@@ -11,7 +11,6 @@ this checkout, and counted on both sides), steps. Refuses to print where losses 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import os
 import statistics
@@ -138,7 +137,7 @@ def serve(given: argparse.Namespace) -> None:
     from reseen.data import open_data
     from reseen.methods.cacl import METHOD
     from reseen.records import PseudoLabels
-    from reseen.training import new_run, train_epoch
+    from reseen.training import new_run
 
     torch.set_num_threads(1)
     settings = [
@@ -161,24 +160,8 @@ def serve(given: argparse.Namespace) -> None:
     labels[alone] = -1
     pseudo = PseudoLabels.of(labels).keep_outliers()
     run.memory = {"first": features.clone(), "second": features.clone()}
-    clock: dict[str, float] = {}
-
-    def losses(*rest: Any) -> Any:
-        terms, keys = METHOD.losses(*rest)
-        clock.setdefault(
-            "loss", float(sum(term.detach() for term in terms.values()))
-        )  # of the first step: later ones follow rounding
-        return terms, keys
-
-    def update(*rest: Any) -> None:
-        METHOD.update(*rest)
-        clock["end"] = time.process_time()
-
-    def load(*rest: Any) -> Any:
-        clock["start"] = time.process_time()
-        yield from METHOD.load(*rest)
-
-    steps = dataclasses.replace(METHOD, assign=lambda *rest: pseudo, losses=losses, update=update, load=load)
+    run.labels = pseudo.labels
+    METHOD.remember(run, features, pseudo)
     for line in sys.stdin:
         part, _, path = line.strip().partition(" ")
         before, answer = time.process_time(), {}
@@ -186,9 +169,7 @@ def serve(given: argparse.Namespace) -> None:
             print("answer", len(crops), flush=True)
             continue
         if part == "train":
-            train_epoch(run, crops, steps)
-            answer["loss"] = clock["loss"]
-            answer["cpu"] = clock["end"] - clock["start"]
+            answer["loss"] = train(run, crops, [draw.integers(0, len(crops), 64) for _ in range(given.steps)])
         elif part == "cluster":
             METHOD.assign(run, features, np.full(len(crops), -1))
         else:
@@ -198,6 +179,25 @@ def serve(given: argparse.Namespace) -> None:
                 np.save(path, torch.stack(list(run.memory.values())).numpy())
             run.memory = kept
         print("answer", json.dumps({"cpu": time.process_time() - before} | answer), flush=True)
+
+
+def train(run: Any, crops: Any, batches: Any) -> float:
+    """Steps on the rows of ``batches``; the loss of the first."""
+    import torch
+
+    from reseen.methods.cacl import METHOD
+
+    labels, losses = torch.from_numpy(run.labels), []
+    run.networks.train()
+    for batch in METHOD.load(run, crops, batches, METHOD.views(run.config)):
+        terms, keys = METHOD.losses(run, batch, labels[batch.rows])
+        loss = torch.stack(list(terms.values())).sum()
+        run.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        run.optimizer.step()
+        METHOD.update(run, batch.rows, labels[batch.rows], keys)
+        losses.append(loss.item())
+    return losses[0]
 
 
 if __name__ == "__main__":
