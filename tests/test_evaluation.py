@@ -12,8 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from oracles.metrics import reid_average_precision
+from reseen.config import resolve
 from reseen.errors import ReseenError
 from reseen.evaluation import evaluate_features, ranked_lists
+from reseen.evaluation.encoders import embedding_batch
 from reseen.records import Crop, LabelledCrops
 
 
@@ -111,3 +113,12 @@ def test_what_does_not_fit_is_named() -> None:
         ranked_lists(eye, eye, queries=[3])
     with pytest.raises(ReseenError, match="query identities"):
         evaluate_features(eye[:2], eye, people, people)
+
+
+@pytest.mark.parametrize(
+    ("size", "device", "images"),
+    [((128, 64), "cpu", 32), ((256, 128), "cpu", 8), ((64, 32), "cpu", 128), ((256, 128), "cuda", 128)],
+)
+def test_a_cpu_embeds_few_large_images_at_a_time(size, device, images):
+    config = resolve("cacl", None, [f"data.height={size[0]}", f"data.width={size[1]}"])
+    assert embedding_batch(config, torch.device(device)) == images

@@ -19,7 +19,10 @@ from reseen.models import Encoder, resolve_device, resolve_precision
 from reseen.models.embedding import embed
 from reseen.records import Crop, ReidData
 
-BATCH = 128
+BATCH = 128  # images, on an accelerator
+BATCH_PIXELS = (
+    2**18
+)  # on a CPU, 32 images of 128x64: larger maps are given back to the system after every layer
 Step = Callable[[str, int, int], None]  # (stage, done, total)
 Keep = Callable[[NDArray[np.float64]], None]  # is given the average precision of each query [Q]
 
@@ -27,6 +30,13 @@ Keep = Callable[[NDArray[np.float64]], None]  # is given the average precision o
 def sees_grey(config: Config, branch: str) -> bool:
     """Whether a branch was trained on grey images, so that it is shown grey ones unless somebody asks otherwise."""
     return branch == "second" and config.data.second_view == "grey"
+
+
+def embedding_batch(config: Config, device: torch.device) -> int:
+    """How many images go through a network together while embedding."""
+    if device.type != "cpu":
+        return BATCH
+    return min(BATCH, max(1, BATCH_PIXELS // (config.data.height * config.data.width)))
 
 
 def embed_crops(
@@ -51,7 +61,7 @@ def embed_crops(
         encoder,
         crops,
         grey_transform(config.data) if grey else clean_transform(config.data),
-        batch_size=BATCH,
+        batch_size=embedding_batch(config, device),
         device=device,
         precision=precision,
         workers=config.data.workers,

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from reseen.config import Config
 from reseen.data import train_batches
-from reseen.evaluation.encoders import BATCH, embed_crops
+from reseen.evaluation.encoders import embed_crops, embedding_batch
 from reseen.models import Encoder, build_encoder
 from reseen.models.encoders import check_maps
 from reseen.records import Crop, PseudoLabels
@@ -32,7 +32,7 @@ def rehearse_crops(networks: nn.Module, config: Config, count: int) -> Tensor:
     """Every encoder of ``networks`` on random crops."""
     layout = torch.channels_last if config.train.channels_last else torch.contiguous_format
     images = torch.rand(count, 3, config.data.height, config.data.width).contiguous(memory_format=layout)
-    encoders = [part for part in networks.children() if isinstance(part, Encoder)]
+    encoders = (part for part in networks.children() if isinstance(part, Encoder))
     return torch.stack([encoder(images).features.sum() for encoder in encoders]).sum()
 
 
@@ -53,13 +53,9 @@ def advice_on_clusters(run: Run, pseudo: PseudoLabels) -> str:
     )
 
 
-def _as_it_is(config: Config, encoder: Encoder) -> Encoder:
-    return encoder
-
-
 ON_CROPS: dict[str, Any] = {  # what every method on crops shares, by the names of Method's fields
     "encoder": crop_encoder,
-    "shipped": _as_it_is,
+    "shipped": lambda config, encoder: encoder,
     "choose": choose_crops,
     "load": load_crops,
     "rehearse": rehearse_crops,
@@ -88,16 +84,17 @@ def embed_clean(
     run: Run, encoder: Encoder, crops: tuple[Crop, ...], *, grey: bool = False, stage: str = "embed"
 ) -> Tensor:
     """Features ``[M, D]`` of the unaugmented images, evaluation mode, on the run's device."""
-    own = crops[run.ranks.share(len(crops), BATCH)]  # whole batches, so that they are those of one process
+    size = embedding_batch(run.config, run.device)
+    own = crops[run.ranks.share(len(crops), size)]  # whole batches, so that they are those of one process
     told = partial(run.step, stage, total=len(own))
     features = embed_crops(encoder, own, run.config, grey=grey, device=run.device, progress=told)
-    return run.ranks.gather_rows(features, run.ranks.sizes(len(crops), BATCH)).to(run.device)
+    return run.ranks.gather_rows(features, run.ranks.sizes(len(crops), size)).to(run.device)
 
 
 @torch.no_grad()
 def embed_augmented(run: Run, encoder: Encoder, crops: tuple[Crop, ...], view: str) -> Tensor:
     """Features ``[M, D]`` of one fresh augmentation of every image (CACL, Algorithm 1, lines 3 and 4)."""
-    batches = np.array_split(np.arange(len(crops)), -(-len(crops) // BATCH))
+    batches = np.array_split(np.arange(len(crops)), -(-len(crops) // embedding_batch(run.config, run.device)))
     sizes = [sum(map(len, batches[share])) for share in run.ranks.shares(len(batches))]
     own, before = sizes[run.ranks.rank], sum(sizes[: run.ranks.rank])
     encoder.eval()

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from reseen.data.loaders import clean_batches
 from reseen.device import autocast, resolve_device, resolve_precision
 from reseen.models.encoders import Encoder
+from reseen.models.folding import folded
 from reseen.records import Crop
 
 
@@ -37,10 +38,11 @@ def embed(
     done = 0
     with evaluation_mode(encoder), torch.inference_mode():
         pin = device.type == "cuda"
+        network = folded(encoder).to(memory_format=torch.channels_last)
         for rows, images in clean_batches(crops, transform, batch_size=batch_size, workers=workers, pin=pin):
             images = images.to(device, non_blocking=True, memory_format=torch.channels_last)
             with autocast(device, precision):
-                features[rows] = encoder(images).features.float().cpu()
+                features[rows] = network(images).features.float().cpu()
             done += len(rows)
             if progress is not None:
                 progress(done)
