@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from oracles import losses as oracle
-from reseen.data import TrainBatch
+from reseen.data import TrainBatch, iterations_to_draw
 from reseen.methods import get_method
 from reseen.methods.labelling import settle_outliers
 from reseen.records import OUTLIER, PseudoLabels
-from reseen.training import Run, new_run
+from reseen.training import EpochStats, Run, new_run
+from reseen.training.health import ageing_memory
 from worlds import people, tiny
 
 # two clusters, an outlier, a part of one image that refinement cut off, another outlier
@@ -94,3 +95,28 @@ def test_loss_and_gradient_agree_with_a_loop_over_all_classes(recipe, term, name
     assert oracle.cluster(x, *without, config.temperature, config.focal_gamma) < loop(
         x
     )  # the negatives count
+
+
+def test_a_memory_that_ages_is_said_with_the_batches_that_would_serve(tmp_path):
+    """Above a third of the clustered images undrawn, and only where remembered features are clustered."""
+    config = tiny("cacl", "train.iterations=1", "train.batch_size=4", "train.instances=2")
+    labels = np.repeat(np.arange(8), 6)
+    stats = EpochStats(
+        images=48,
+        clusters=8,
+        outliers=0,
+        cross_camera_share=0.5,
+        feature_spread=0.9,
+        label_free=0.5,
+        criteria={},
+    )
+    said = {}
+    for share in (1 / 3, 0.5, float("nan")):
+        stats.undrawn_share = share
+        said[share] = ageing_memory(stats, config, 2, labels)
+    assert [line is not None for line in said.values()] == [False, True, False]
+    enough = iterations_to_draw(labels, share=1 / 3, batch_size=4, instances=2, singles=True)
+    assert f"train.iterations={enough} (now 1), or cluster.features=fresh" in said[0.5]
+    fresh = tiny("cacl", "cluster.features=fresh")
+    stats.undrawn_share = 0.5
+    assert ageing_memory(stats, fresh, 2, labels) is None

@@ -38,7 +38,7 @@ STEPS = ("detector", "reid")  # folders of a run in two steps, each a run
 
 
 def load_encoder(
-    source: Path, *, branch: str | None = None, method: Method | None = None
+    source: Path, *, branch: str | None = None, method: Method[Any, Any] | None = None
 ) -> tuple[Encoder, Checkpoint]:
     """One branch of a model that was trained on crops, in evaluation mode.
 
@@ -70,7 +70,9 @@ def load_searcher(source: Path) -> tuple[SearchNetwork, Checkpoint]:
     return model, checkpoint
 
 
-def _load(source: Path, branch: str | None, own: Method | None = None) -> tuple[nn.Module, Checkpoint]:
+def _load(
+    source: Path, branch: str | None, own: Method[Any, Any] | None = None
+) -> tuple[nn.Module, Checkpoint]:
     """The shipped part of the networks as the method builds them, or the branch that is asked for."""
     path = source / "checkpoint" / LAST if source.is_dir() else source
     checkpoint = read_checkpoint(path)
@@ -111,7 +113,7 @@ class Embedder:
         *,
         branch: str | None = None,
         device: str | None = None,
-        method: Method | None = None,
+        method: Method[Any, Any] | None = None,
     ) -> Embedder:
         """From a run folder (its last epoch) or a checkpoint file.
 

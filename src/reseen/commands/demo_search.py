@@ -142,7 +142,7 @@ def _train(config: Config, street: Path, folder: Path, resume: bool, *, quiet: b
                 os._exit(1)
             progress.step(stage, done, total, note)
 
-        def watch(state: Run, method: Method) -> dict[str, Any]:
+        def watch(state: Run, method: Method[Any, Any]) -> dict[str, Any]:
             record = diagnose(state, method)
             if "test" in record:
                 test = record["test"]

@@ -1,12 +1,14 @@
 """Only what a paper changes: one file per method, one literal dictionary."""
 
+from typing import Any
+
 from reseen.errors import ReseenError
 from reseen.methods import cacl, cluster_contrast, r_siamnet, spcl
 from reseen.methods.common import ON_CROPS, OneBranch, embed_clean, first_view
 from reseen.methods.labelling import pseudo_labels
 from reseen.training import Method
 
-METHODS: dict[str, Method] = {
+METHODS: dict[str, Method[Any, Any]] = {
     "cacl": cacl.METHOD,
     "spcl": spcl.METHOD,
     "cluster-contrast": cluster_contrast.METHOD,
@@ -14,7 +16,7 @@ METHODS: dict[str, Method] = {
 }
 
 
-def get_method(name: str) -> Method:
+def get_method(name: str) -> Method[Any, Any]:
     """The method behind a configuration's ``method``. CSCL is ``cacl`` with ``loss.symmetric``."""
     if name not in METHODS:
         raise ReseenError(

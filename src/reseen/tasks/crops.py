@@ -87,7 +87,7 @@ def train(
         )
 
 
-def _score_epoch(images: ReidData, keep: Keep, run: Run, method: Method) -> dict[str, Any] | None:
+def _score_epoch(images: ReidData, keep: Keep, run: Run, method: Method[Any, Any]) -> dict[str, Any] | None:
     """Test scores after an epoch; several processes share the embedding, only the first scores."""
     if not images.query or not images.gallery:  # none, or none of them usable
         return None

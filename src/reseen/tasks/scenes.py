@@ -80,7 +80,9 @@ def scene_watcher(config: Config, scenes: SearchData, keep: Keep | None = None) 
     return watcher(identities, partial(_score_epoch, scenes, keep))
 
 
-def _score_epoch(scenes: SearchData, keep: Keep | None, run: Run, method: Method) -> dict[str, Any] | None:
+def _score_epoch(
+    scenes: SearchData, keep: Keep | None, run: Run, method: Method[Any, Any]
+) -> dict[str, Any] | None:
     """Test scores after an epoch, by the first of several processes."""
     if not (scenes.test and scenes.probes and run.ranks.first):
         return None

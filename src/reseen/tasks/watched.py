@@ -10,8 +10,8 @@ from reseen.metrics import clustering_scores
 from reseen.records import UNLABELLED, Labels
 from reseen.training import Method, Run
 
-ScoreEpoch = Callable[[Run, Method], dict[str, Any] | None]
-Watch = Callable[[Run, Method], dict[str, Any]]
+ScoreEpoch = Callable[[Run, Method[Any, Any]], dict[str, Any] | None]
+Watch = Callable[[Run, Method[Any, Any]], dict[str, Any]]
 
 
 def watcher(identities: Labels | None, score_epoch: ScoreEpoch) -> Watch:
@@ -24,7 +24,7 @@ def watcher(identities: Labels | None, score_epoch: ScoreEpoch) -> Watch:
             there is nothing to score, or in processes that do not score.
     """
 
-    def watch(run: Run, method: Method) -> dict[str, Any]:
+    def watch(run: Run, method: Method[Any, Any]) -> dict[str, Any]:
         record: dict[str, Any] = {}
         known = identities != UNLABELLED if identities is not None else None
         if identities is not None and known is not None and known.any():

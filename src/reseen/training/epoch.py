@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from reseen.errors import ReseenError
 from reseen.metrics import DEFAULT_CRITERION, cross_camera_share, feature_spread, label_free_criteria
 from reseen.records import Labels, PseudoLabels, cameras_of, persons_in
 from reseen.training.parallel import average_statistics, losses_of, same_everywhere, whole_batch
-from reseen.training.run import Images, Method, Run, known_cameras, learning_rate
+from reseen.training.run import Batches, Images, Method, Run, known_cameras, learning_rate
 
 SHOW_SECONDS = 0.3  # between looks at the loss of a step: each makes an accelerator's host wait for it
 
@@ -38,7 +39,7 @@ class EpochStats:
     seconds: dict[str, float] = field(default_factory=dict)
 
 
-def train_epoch(run: Run, images: Images, method: Method) -> EpochStats:
+def train_epoch(run: Run, images: Images, method: Method[Images, Any]) -> EpochStats:
     """Embed every person, cluster the features into pseudo identities, contrast batches against them.
 
     Advances ``run`` in place, but for its epoch counter (CACL, Algorithm 1, lines 3 to 8). On several processes each
@@ -64,7 +65,7 @@ def train_epoch(run: Run, images: Images, method: Method) -> EpochStats:
     stats = _describe(features, pseudo, previous, images)
     clustered = looked = time.perf_counter()
 
-    batches = method.choose(run, pseudo, images)
+    batches: Batches = method.choose(run, pseudo, images)
     drawn = np.concatenate([*batches, np.empty(0, dtype=np.int64)])
     stats.undrawn_share = undrawn_share(pseudo.labels, persons_in(images, drawn))
     labels, losses = torch.from_numpy(run.labels).to(run.device), losses_of(run, method)
@@ -108,7 +109,7 @@ def _descend(run: Run, loss: Tensor, *, step: int) -> None:
     run.scaler.update()
 
 
-def _refuse_one_class(run: Run, method: Method, pseudo: PseudoLabels) -> None:
+def _refuse_one_class(run: Run, method: Method[Any, Any], pseudo: PseudoLabels) -> None:
     """Raise ReseenError where clustering left nothing to tell apart."""
     if run.config.cluster.enabled and pseudo.num_clusters < 2:
         left = f"epoch {run.epoch + 1}: {pseudo.num_clusters} classes are left"

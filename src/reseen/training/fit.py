@@ -27,7 +27,9 @@ from reseen.training.parallel import check_batch
 from reseen.training.run import Images, Method, Run, Step, learning_rate
 from reseen.training.settle import measured_precision, settled
 
-Watch = Callable[[Run, Method], dict[str, Any]]  # diagnostics and test scores, from outside of training
+Watch = Callable[
+    [Run, Method[Any, Any]], dict[str, Any]
+]  # diagnostics and test scores, from outside of training
 Say = Callable[[str], None]
 SGD_MOMENTUM = 0.9
 START, BEST, LABEL_FREE = "start.safetensors", "best-on-test.safetensors", "label-free.safetensors"
@@ -35,7 +37,7 @@ START, BEST, LABEL_FREE = "start.safetensors", "best-on-test.safetensors", "labe
 
 def new_run(
     config: Config,
-    method: Method,
+    method: Method[Any, Any],
     *,
     weights: str | Path,
     say: Say,
@@ -85,7 +87,7 @@ def new_run(
 def fit(
     config: Config,
     images: Images,
-    method: Method,
+    method: Method[Images, Any],
     *,
     folder: Path,
     root: Path,
@@ -151,7 +153,9 @@ def fit(
     return run
 
 
-def _save(run: Run, method: Method, before: dict[str, torch.Tensor], folder: Path, data: str) -> None:
+def _save(
+    run: Run, method: Method[Any, Any], before: dict[str, torch.Tensor], folder: Path, data: str
+) -> None:
     """The files of a finished epoch. ``before``: the shipped branch that it began with."""
     deployed = deployed_name(run, method)
     _keep_chosen(run, method, before, folder, deployed)
@@ -159,7 +163,7 @@ def _save(run: Run, method: Method, before: dict[str, torch.Tensor], folder: Pat
     _write_metrics(folder, run)
 
 
-def _record(run: Run, method: Method, stats: EpochStats, watch: Watch | None) -> dict[str, Any]:
+def _record(run: Run, method: Method[Any, Any], stats: EpochStats, watch: Watch | None) -> dict[str, Any]:
     """What is kept of the epoch that just ended: its statistics, signs of trouble, and what ``watch`` measured."""
     record = {"epoch": run.epoch, "lr": learning_rate(run.config, run.epoch - 1), **asdict(stats)}
     signs = (sign(stats, run.config, run.epoch, run.labels) for sign in method.signs)
@@ -174,7 +178,7 @@ def _everywhere(config: Config) -> str:
     return to_yaml(replace(config, weights="imagenet", data=data, train=train))
 
 
-def _begin(run: Run, method: Method, folder: Path, *, continued: bool) -> None:
+def _begin(run: Run, method: Method[Any, Any], folder: Path, *, continued: bool) -> None:
     """The files that a run folder has before its first epoch; what it was made with stays where it is ``continued``."""
     write_file(folder / "config.yaml", to_yaml(run.config))
     if not continued:
@@ -191,7 +195,7 @@ def _begin(run: Run, method: Method, folder: Path, *, continued: bool) -> None:
         save_encoder(path, _copy(run, method), run, name, epoch=0, why="untrained")
 
 
-def deployed_name(run: Run, method: Method) -> str:
+def deployed_name(run: Run, method: Method[Any, Any]) -> str:
     """Name of the shipped branch inside the networks."""
     shipped = method.deployed(run.networks)
     named: dict[str, torch.nn.Module] = dict(run.networks.named_children())
@@ -236,12 +240,12 @@ def describe(record: dict[str, Any], config: Config) -> str:
     return " | ".join([*parts, f"{record['seconds']['epoch']:.0f} s", f"{left / 60:.0f} min left"])
 
 
-def _copy(run: Run, method: Method) -> dict[str, torch.Tensor]:
+def _copy(run: Run, method: Method[Any, Any]) -> dict[str, torch.Tensor]:
     return {name: tensor.clone() for name, tensor in method.deployed(run.networks).state_dict().items()}
 
 
 def _keep_chosen(
-    run: Run, method: Method, before: dict[str, torch.Tensor], folder: Path, deployed: str
+    run: Run, method: Method[Any, Any], before: dict[str, torch.Tensor], folder: Path, deployed: str
 ) -> None:
     """Keep the shipped branch when it is the one that a way of choosing would take.
 

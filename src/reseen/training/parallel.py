@@ -10,7 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +29,7 @@ Losses = Callable[[Batch, Tensor], tuple[dict[str, Tensor], dict[str, Tensor]]]
 class _Losses(nn.Module):
     """A method's losses as a forward pass, so that DistributedDataParallel follows them."""
 
-    def __init__(self, run: Run, method: Method) -> None:
+    def __init__(self, run: Run, method: Method[Any, Any]) -> None:
         super().__init__()
         self.networks = run.networks
         self._run, self._method = run, method
@@ -54,7 +54,7 @@ def shared_neighbours(features: Tensor, k1: int, ranks: Ranks) -> tuple[Tensor, 
     return indices, similarities
 
 
-def losses_of(run: Run, method: Method) -> Losses:
+def losses_of(run: Run, method: Method[Any, Any]) -> Losses:
     """``method.losses`` of a batch and its labels; on several processes, gradients are averaged behind it.
 
     The object that averages them is made once a run: a second would average twice.

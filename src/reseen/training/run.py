@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -17,8 +17,17 @@ from reseen.distributed import ALONE, Ranks
 from reseen.models import autocast
 from reseen.records import Crop, Labels, PseudoLabels, Scene, cameras_of
 
-Images = Any  # tuple[Crop, ...] or tuple[Scene, ...]: a method is written for one of them
-Batch = Any  # reseen.data.TrainBatch or reseen.data.scene_loaders.SceneBatch; both have `persons`, rows [N]
+
+class Batch(Protocol):
+    """What the epoch asks of a batch, of crops or of scenes."""
+
+    @property
+    def persons(self) -> Tensor:
+        """Row of each person in arrays ``[M]``: int64 ``[N]``."""
+
+
+Images = TypeVar("Images", tuple[Crop, ...], tuple[Scene, ...])  # a method is written for one of them
+SomeBatch = TypeVar("SomeBatch", bound=Batch)
 Batches = Sequence[NDArray[np.int64]]  # rows into the images, a batch each
 Step = Callable[..., None]  # (stage, done, total, note): progress of what runs now
 
@@ -61,7 +70,7 @@ def _no_views(config: Config) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Method:
+class Method(Generic[Images, SomeBatch]):
     """What one paper does differently; everything else is :func:`reseen.training.train_epoch`.
 
     ``run.memory`` is theirs alone: ``start`` fills it, ``embed`` may refresh it, ``remember`` and ``update`` move it.
@@ -71,7 +80,9 @@ class Method:
     encoder: Callable[[Config], nn.Module]  # what the weights of a run are loaded into
     shipped: Callable[[Config, Any], nn.Module]  # an encoder as it is used after training
     choose: Callable[[Run, PseudoLabels, Images], Batches]  # which persons are in which batch of this epoch
-    load: Callable[[Run, Images, Batches, tuple[str, ...]], Iterator[Batch]]  # this process's share of them
+    load: Callable[
+        [Run, Images, Batches, tuple[str, ...]], Iterator[SomeBatch]
+    ]  # this process's share of them
     rehearse: Callable[[Any, Config, int], Tensor]  # forward pass of so many random images, to a scalar
     advice: Callable[[Run, PseudoLabels], str]  # what to do where fewer than two classes are left
     signs: tuple[Callable[..., str | None], ...] = ()  # of trouble to come (reseen.training.health)
@@ -88,7 +99,7 @@ class Method:
     embed: Callable[[Run, Images], Tensor]  # features [M, D] that are clustered
     assign: Callable[[Run, Tensor, Labels], PseudoLabels]  # (run, features, cameras) -> pseudo labels
     remember: Callable[[Run, Tensor, PseudoLabels], None] = _nothing  # once an epoch, after clustering
-    losses: Callable[[Run, Batch, Tensor], tuple[dict[str, Tensor], dict[str, Tensor]]]
+    losses: Callable[[Run, SomeBatch, Tensor], tuple[dict[str, Tensor], dict[str, Tensor]]]
     # (run, batch, labels [N]) -> ({term: scalar}, {memory name: features [N, D]})
     update: Callable[[Run, Tensor, Tensor, dict[str, Tensor]], None] = _nothing
     # (run, rows [N], labels [N], features), after optimizer.step()
