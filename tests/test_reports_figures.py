@@ -25,6 +25,7 @@ from reseen.reports import canvas, figures
 from reseen.reports.curves import curves, series
 from reseen.reports.figures import augmentation_panel, ranked_lists
 from reseen.training import chosen_epochs
+from worlds import eight_people
 
 SMALL = DataConfig(height=32, width=16)
 
@@ -43,16 +44,7 @@ def epoch(number: int, **more: Any) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def crops(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """24 small images of 8 people, three each."""
-    folder, rng = tmp_path_factory.mktemp("crops"), np.random.default_rng(3)
-    paths = []
-    for person in range(8):
-        colour = rng.integers(0, 255, 3)
-        for shot in range(3):
-            pixels = (colour + rng.normal(0, 20, (40, 20, 3))).clip(0, 255).astype(np.uint8)
-            paths.append(folder / f"{person}_{shot}.jpg")
-            Image.fromarray(pixels).save(paths[-1])
-    return paths
+    return eight_people(tmp_path_factory.mktemp("crops"))
 
 
 def texts(figure: Figure) -> list[str]:

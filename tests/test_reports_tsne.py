@@ -13,25 +13,16 @@ from hypothesis.extra import numpy as hnp
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from PIL import Image
 
 from reseen.errors import ReseenError
 from reseen.reports.canvas import GREEN, INK, VERMILLION
 from reseen.reports.tsne import looked_at, same_person_share, tsne
+from worlds import eight_people
 
 
 @pytest.fixture(scope="module")
 def crops(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """24 small images of 8 people, three each."""
-    folder, rng = tmp_path_factory.mktemp("crops"), np.random.default_rng(3)
-    paths = []
-    for person in range(8):
-        colour = rng.integers(0, 255, 3)
-        for shot in range(3):
-            pixels = (colour + rng.normal(0, 20, (40, 20, 3))).clip(0, 255).astype(np.uint8)
-            paths.append(folder / f"{person}_{shot}.jpg")
-            Image.fromarray(pixels).save(paths[-1])
-    return paths
+    return eight_people(tmp_path_factory.mktemp("crops"))
 
 
 @pytest.fixture(scope="module")

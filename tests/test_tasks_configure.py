@@ -10,9 +10,12 @@ import yaml
 
 from reseen.config import LITE, resolve, to_yaml
 from reseen.errors import ReseenError
+from reseen.records import ReidData
 from reseen.tasks import Settings
 from reseen.tasks.configure import configuration
+from reseen.tasks.crops import train
 from reseen.tasks.two_step.config import TWO_STEP, two_step_configuration, two_step_yaml
+from worlds import people
 
 
 def asked(folder: Path, weights: str | None = None, *settings: str, resume: bool = True):
@@ -81,3 +84,13 @@ def test_a_two_step_folder_from_before_the_key(tmp_path: Path) -> None:
     (tmp_path / "environment.json").write_text(json.dumps({"weights": "none"}))
     again = two_step_configuration(TWO_STEP, tmp_path, True, Settings())
     assert (again.detector.weights, again.reid.weights) == ("none", "none")
+
+
+def test_too_few_images_are_refused_where_their_number_decides_too(tmp_path: Path) -> None:
+    crops, _ = people(tmp_path / "photos", identities=2)
+    images = ReidData("photos", tmp_path / "photos", crops)
+    settings = ("cluster.k1=auto", "train.iterations=auto", "train.instances=2", "model.backbone=street")
+    config = resolve("cpu", None, [*settings, "weights=none"])
+    with pytest.raises(ReseenError, match=r"8 usable images, no more than cluster\.k1 = 10 neighbours"):
+        train(config, images, tmp_path / "run", False)
+    assert not (tmp_path / "run").exists()

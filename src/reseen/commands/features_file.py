@@ -17,6 +17,7 @@ from reseen.metrics import ReidScores
 from reseen.metrics.arrays import to_features
 from reseen.records import LabelledCrops
 from reseen.tasks import Reading
+from reseen.tasks.crops import reid_line
 from reseen.tasks.opening import open_crops
 
 PARTS = ("query", "gallery")
@@ -48,10 +49,10 @@ def evaluate_file(
         for part, crops in zip(PARTS, (images.query, images.gallery), strict=True)
     )
     scores = evaluate_features(query, gallery, images.query, images.gallery)
-    _tell(f"{images.name}, {file.name}", scores)
+    print(reid_line(f"{images.name}, {file.name}", scores))
     if rerank:
         scores = evaluate_reranked(query, gallery, images.query, images.gallery)
-        _tell(f"{images.name}, {file.name}, re-ranked", scores)
+        print(reid_line(f"{images.name}, {file.name}, re-ranked", scores))
     return scores
 
 
@@ -107,8 +108,3 @@ def _places(names: list[str], crops: LabelledCrops, part: str, file: Path) -> li
             f"--features {file} has no row for {len(lost)} {part} images, the first is {lost[0]}"
         )
     return [place[key] for key in keys]
-
-
-def _tell(name: str, scores: ReidScores) -> None:
-    ranks = "  ".join(f"rank-{rank} {value:.1%}" for rank, value in scores.cmc.items())
-    print(f"{name}: mAP {scores.mean_ap:.1%}  {ranks}")

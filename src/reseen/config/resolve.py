@@ -21,11 +21,8 @@ from reseen.errors import ReseenError
 
 BY_NUMBER = ("cluster.k1", "train.iterations")  # "auto": the number of images decides, when the run begins
 RECIPES = Path(__file__).parent.parent / "recipes"
-ADDED = (
-    "weights",
-    "data.mean",
-    "data.std",
-)  # keys that came later: at their defaults no part of a fingerprint
+# Keys that came later: at their defaults no part of a fingerprint.
+ADDED = ("weights", "data.mean", "data.std")
 
 SECTIONS: dict[str, Any] = {
     f.name: f.default_factory for f in dataclasses.fields(Config) if isinstance(f.default_factory, type)

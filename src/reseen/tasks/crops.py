@@ -36,6 +36,7 @@ from reseen.tasks.usable import usable
 from reseen.tasks.watched import watcher
 from reseen.training import LAST, START, Method, Run, deployed_name, fit
 from reseen.training.run_folder import chosen_file, keep_per_query
+from reseen.training.settle import settled
 
 QUERIES, TOP = 4, 10  # of the ranked-list picture
 GALLERY = 4_000  # images at most behind it: the picture is an illustration, the scores are in the table
@@ -55,12 +56,12 @@ def train(
     Raises:
         ReseenError: too few images, or see :func:`reseen.training.fit`.
     """
-    count, k1 = len(images.train), config.cluster.k1
+    count = len(images.train)
+    k1 = settled(config, count).cluster.k1  # also where the number of images decides
     if count < config.train.instances:
         raise ReseenError(f"{images.root} holds {count} usable images: training needs more")
-    if (
-        config.cluster.enabled and count <= k1
-    ):  # every image would be a neighbour of every other, and one cluster
+    # else every image would be a neighbour of every other, and all one cluster
+    if config.cluster.enabled and count <= k1:
         raise ReseenError(
             f"{images.root} holds {count} usable images, no more than cluster.k1 = {k1} neighbours: "
             "lower cluster.k1 and cluster.k2 (--set), or give more images"
@@ -141,10 +142,14 @@ def test_split(images: ReidData) -> tuple[LabelledCrops, LabelledCrops]:
 
 
 def reid_scored(title: str, scores: ReidScores, about: dict[str, Any]) -> Scored:
-    ranks = "  ".join(f"rank-{rank} {value:.1%}" for rank, value in scores.cmc.items())
     record = as_record(scores)
-    line = f"{title}: mAP {scores.mean_ap:.1%}  {ranks}"
-    return Scored(record, scores, scores.average_precision, (line,), (about | record,))
+    return Scored(record, scores, scores.average_precision, (reid_line(title, scores),), (about | record,))
+
+
+def reid_line(title: str, scores: ReidScores) -> str:
+    """Scores for people."""
+    ranks = "  ".join(f"rank-{rank} {value:.1%}" for rank, value in scores.cmc.items())
+    return f"{title}: mAP {scores.mean_ap:.1%}  {ranks}"
 
 
 def pictures(run_dir: Path, images: ReidData, progress: Progress) -> list[Picture]:
