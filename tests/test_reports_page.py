@@ -16,7 +16,8 @@ from PIL.PngImagePlugin import PngInfo
 from rich.console import Console
 
 from reseen.errors import ReseenError
-from reseen.pages.page import Section, Table, summary_table, write_report
+from reseen.pages.page import Section, write_report
+from reseen.pages.tables import Table, summary_table
 from reseen.reports import run as report
 from reseen.reports.canvas import save_figure
 from reseen.reports.run import run_report, save_comparison
@@ -323,7 +324,7 @@ def rendered(table: Table) -> str:
     return console.export_text()
 
 
-def test_summary_table_stresses_the_best_and_shows_percent() -> None:
+def test_summary_table_stresses_the_best_and_shows_percent(tmp_path: Path) -> None:
     rows: list[dict[str, object]] = [
         {"name": "[red]chance[/red]", "mean_ap": 0.0214, "rank1": 0.5, "cameras": False},
         {"name": "CACL", "mean_ap": 0.27, "rank1": 0.5, "images": 1200, "loss": 0.001},
@@ -338,7 +339,7 @@ def test_summary_table_stresses_the_best_and_shows_percent() -> None:
     )
     assert table.strong == {(1, 1), (0, 2), (1, 2)}
     assert table.caption == "Street. Scores in %; best in bold."
-    html = table.to_html()
+    html = write_report(tmp_path, sections=[Section("Scores", table=table)]).read_text()
     assert html.count("<strong>") == 3
     assert '<td class="number"><strong>27.0</strong></td>' in html
     assert '<th scope="row">CACL</th>' in html

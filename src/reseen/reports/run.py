@@ -10,17 +10,8 @@ from typing import Any
 
 from reseen.errors import ReseenError
 from reseen.files import write_file
-from reseen.pages.page import (
-    Section,
-    Table,
-    cell,
-    is_score,
-    label,
-    read_picture,
-    slug,
-    summary_table,
-    write_report,
-)
+from reseen.pages.page import Section, read_picture, slug, write_report
+from reseen.pages.tables import Table, cell, is_score, label, summary_table
 from reseen.reports.curves import Epoch, curves
 from reseen.training import chosen_epochs
 from reseen.training.run_folder import at, read_config, read_lines, read_metrics

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from reseen.pages.page import Section, summary_table, write_report
+from reseen.pages.page import Section, write_report
+from reseen.pages.tables import summary_table
 from reseen.reports.run import SCENE_PICTURES, evaluations, pictures, settings
 from reseen.tasks.two_step.crops import MANIFEST, in_words, read_summary
 from reseen.training.run_folder import read_metrics

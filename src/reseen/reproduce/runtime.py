@@ -13,7 +13,8 @@ from reseen.device import autocast, resolve_precision
 from reseen.models import resolve_device
 from reseen.models.pyramid import build_pyramid
 from reseen.models.search import build_search_network
-from reseen.pages.page import Section, Table
+from reseen.pages.page import Section
+from reseen.pages.tables import Table
 
 HEIGHT, WIDTH = 928, 1504  # padded to multiples of 32
 SIZE = (900, 1500)

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from reseen.files import write_file
 from reseen.metrics import DEFAULT_CRITERION
-from reseen.pages.page import Section, label, write_report
-from reseen.pages.page import Table as Cells
+from reseen.pages.page import Section, write_report
+from reseen.pages.tables import Table as Cells
+from reseen.pages.tables import label
 from reseen.reproduce.compare import (
     Finding,
     Results,
