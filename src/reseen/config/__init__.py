@@ -9,6 +9,7 @@ from reseen.config.resolve import (
     read_tree,
     recipe_names,
     resolve,
+    small_recipe,
     to_yaml,
     unknown,
 )
@@ -40,6 +41,7 @@ __all__ = [
     "read_tree",
     "recipe_names",
     "resolve",
+    "small_recipe",
     "to_yaml",
     "unknown",
 ]

@@ -76,6 +76,13 @@ def recipe_names() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in RECIPES.glob("*.yaml")))
 
 
+def small_recipe(name: str) -> tuple[str, ...]:
+    """What ``recipes/small/NAME.yaml`` sets, as ``key=value``: it goes over a recipe, not beside it."""
+    values = _read(RECIPES / "small" / f"{name}.yaml")
+    words = {key: f"[{','.join(v)}]" if isinstance(v, list) else v for key, v in values.items()}
+    return tuple(f"{key}={word}" for key, word in words.items())
+
+
 def to_yaml(config: Config) -> str:
     """The whole configuration as YAML; :func:`from_yaml` gives back an equal one."""
     return str(yaml.safe_dump(dataclasses.asdict(config), sort_keys=False))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from reseen.config import LITE, Config, resolve
+from reseen.config import LITE, Config, resolve, small_recipe
 from reseen.reproduce.tables import MSMT17, TWO_STEP, Row, Table
 from reseen.tasks import Settings
 from reseen.tasks.two_step.config import TwoStepConfig, two_step_configuration
@@ -19,36 +19,11 @@ PRESETS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     MSMT17: {"": ("train.iterations=800",), "cluster-contrast": ("train.iterations=400",)}
 }
 
-DRAWN_CROPS = (  # recipes/street.yaml without its clustering, which is the row's own
-    *("model.backbone=street", "model.bn_group_size=0", "data.height=64", "data.width=32", "data.pad=0.1"),
-    *("data.zoom=0.2", "data.erase=0.25", "data.jitter=0.3", "data.workers=0", "cluster.k1=12"),
-    *("train.batch_size=64", "train.epochs=14", "train.iterations=19"),
-    *("train.lr=0.001", "train.lr_steps=[0.75,0.92]", "train.evaluate_every=1"),
-)
-REAL_CROPS = (
-    *("model.backbone=squeezenet1_1", "data.height=128", "data.width=64", "data.workers=0"),
-    *("train.batch_size=64", "train.epochs=5", "train.iterations=50"),
-    *("train.lr_steps=[0.67]", "train.evaluate_every=0"),
-)
 # Under a few hundred steps remembered features stay as they were and most images stay alone, so that every ablation
 # of CACL is one of noise: at the small scale Tables 3 to 7 embed anew each epoch and drop who is alone.
 ABLATION = ("cluster.features=fresh", "cluster.outliers=drop")
 # Published as 16 identities x 16 images: a batch of 64 keeps the identities, since 4 x 16 leaves little to tell apart.
 SMALL_BATCH = {"cluster-contrast": ("train.instances=4",)}
-SCENES = (  # as recipes/street-search.yaml, for larger scenes and more of them
-    *("model.backbone=test_resnet.r160_in1k", "data.height=96", "data.width=32", "data.workers=0"),
-    *("search.freeze=false", "search.channels=64", "search.dim=256", "search.long_side=448"),
-    *("search.short_side=256", "search.int_reduction=mean", "train.optimizer=adam", "train.lr=0.002"),
-    *("train.batch_size=4", "train.warmup=50", "train.weight_decay=0.0005", "train.epochs=10"),
-    "train.evaluate_every=5",
-)
-DRAWN_SCENES = (
-    "search.long_side=384",
-    "search.short_side=224",
-    "train.batch_size=2",
-    "train.lr=0.0015",
-    "train.warmup=80",
-)
 
 
 def settings_of(row: Row, table: Table, data: str, scale: Scale) -> tuple[str, ...]:
@@ -61,7 +36,7 @@ def settings_of(row: Row, table: Table, data: str, scale: Scale) -> tuple[str, .
         return (*(f"detector.{word}" for word in _scenes(drawn)), *_second_step(), *row.settings)
     if table.task == "scenes":
         return (*_scenes(drawn), *row.settings)
-    size = DRAWN_CROPS if drawn else REAL_CROPS
+    size = small_recipe("street-crops" if drawn else "crops")
     ablation = ABLATION if table.ablates and "no-clustering" not in row.recipe else ()
     return (*size, *SMALL_BATCH.get(row.recipe, ()), *ablation, *row.settings)
 
@@ -94,9 +69,9 @@ def _lite(row: Row, table: Table, scale: Scale) -> tuple[str, ...]:
 
 
 def _scenes(drawn: bool) -> tuple[str, ...]:
-    return (*SCENES, *(DRAWN_SCENES if drawn else ()))
+    return (*small_recipe("scenes"), *(small_recipe("street-scenes") if drawn else ()))
 
 
 def _second_step() -> tuple[str, ...]:
     """Re-identification of the two-step competitor: as the small crops, in twice the steps of R-SiamNet's epochs."""
-    return tuple(f"reid.{word}" for word in (*REAL_CROPS, "train.epochs=10"))
+    return tuple(f"reid.{word}" for word in (*small_recipe("crops"), "train.epochs=10"))
