@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import signal
 import subprocess
@@ -13,7 +14,7 @@ from safetensors import SafetensorError
 
 from reseen import files
 from reseen.errors import ReseenError
-from reseen.files import new_file, write_file
+from reseen.files import append_json, from_json, new_file, to_json, write_file
 from reseen.training.checkpoint import write_tensors
 
 KILLED = """
@@ -131,3 +132,51 @@ def test_what_lasts_is_flushed_before_the_renaming_and_its_folder_after(
     with new_file(tmp_path / "b", durable=False) as temporary:
         temporary.write_text("x")
     assert done == ["rename"]
+
+
+# --- JSON ---
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_json_holds_finite_numbers_only(value: float, tmp_path: Path) -> None:
+    with pytest.raises(ReseenError, match="not a finite number") as error:
+        to_json({"test": [{"mean_ap": value}]}, indent=2)
+    assert "\n" not in str(error.value)
+    assert from_json(f'{{"a": [{str(value).replace("inf", "Infinity").replace("nan", "NaN")}]}}') == {
+        "a": [None]
+    }
+    with pytest.raises(ReseenError):  # all or none
+        append_json(tmp_path / "lines", [{"a": 1}, {"a": value}])
+    assert not (tmp_path / "lines").exists()
+
+
+def test_lines_are_added_behind_one_that_was_torn(tmp_path: Path) -> None:
+    path = tmp_path / "lines"
+    append_json(path, [{"a": 1}])
+    append_json(path, [{"a": 2}, {"a": 3}])
+    assert path.read_text() == '{"a": 1}\n{"a": 2}\n{"a": 3}\n'
+    path.write_text('{"a": 1}\n{"a"')
+    append_json(path, [{"a": 4}])
+    assert path.read_text() == '{"a": 1}\n{"a"\n{"a": 4}\n'
+
+
+def writers_of_json(source: str) -> list[str]:
+    """Where a module makes JSON by itself."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Attribute) and node.attr in ("dump", "dumps", "JSONEncoder"):
+            if isinstance(node.value, ast.Name) and node.value.id in ("json", "orjson", "ujson"):
+                found.append(f"line {node.lineno}: {ast.unparse(node)}")
+        elif isinstance(node, ast.ImportFrom) and node.module == "json":
+            found.append(f"line {node.lineno}: {ast.unparse(node)}")
+    return found
+
+
+def test_all_json_of_the_package_is_written_in_one_place() -> None:
+    package = Path(files.__file__).parent
+    found = {
+        str(path.relative_to(package)): writers_of_json(path.read_text())
+        for path in sorted(package.rglob("*.py"))
+    }
+    assert len(found.pop("files.py")) == 1  # the place, which sees that it can be seen
+    assert {name: lines for name, lines in found.items() if lines} == {}

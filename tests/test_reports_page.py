@@ -21,7 +21,7 @@ from reseen.pages.tables import Table, summary_table
 from reseen.reports import run as report
 from reseen.reports.canvas import save_figure
 from reseen.reports.run import run_report, save_comparison
-from reseen.training.run_folder import read_metrics
+from reseen.training.run_folder import read_lines, read_metrics
 
 EVIL = '<script>alert("1")</script>&\'>'
 ATTRIBUTES = {"lang", "charset", "http-equiv", "content", "name", "class", "aria-label", "aria-labelledby"}
@@ -150,15 +150,18 @@ def test_a_file_torn_anywhere_gives_the_epochs_before(tmp_path: Path) -> None:
         assert [x["epoch"] for x in read_metrics(tmp_path)] == complete
 
 
-def test_metrics_are_sorted_the_later_of_two_lines_counts_and_a_broken_line_is_named(tmp_path: Path) -> None:
+def test_metrics_are_sorted_the_later_of_two_lines_counts_and_a_broken_line_stops_nothing(
+    tmp_path: Path,
+) -> None:
     assert read_metrics(tmp_path) == []
     file = tmp_path / "metrics.jsonl"
     file.write_text('{"epoch": 2, "a": 1}\n\n{"epoch": 1}\n{"epoch": 2, "a": 5}\n')
     assert read_metrics(tmp_path) == [{"epoch": 1}, {"epoch": 2, "a": 5}]
-    for broken in ('{"epoch": 1}\nnonsense\n{"epoch": 2}\n', '{"epoch": 1}\n{"a": 1}\n{"epoch": 2}\n'):
-        file.write_text(broken)
-        with pytest.raises(ReseenError, match=r"line 2 .*delete that line"):
-            read_metrics(tmp_path)
+    for broken in ("nonsense", '{"a": 1}', '{"epoch": NaN}', "[1]"):
+        file.write_text(f'{{"epoch": 1}}\n{broken}\n{{"epoch": 2, "a": NaN}}\n')
+        assert read_metrics(tmp_path) == [{"epoch": 1}, {"epoch": 2, "a": None}]
+        (line,) = read_lines(file, key="epoch").left_out
+        assert line.startswith("metrics.jsonl, line 2: ")
 
 
 # --- the standard report ---
@@ -289,8 +292,12 @@ def test_sections_pictures_comparison_and_evaluations_have_their_place(tmp_path:
     (run / "evaluations.jsonl").write_text('{"data": "street", "mean_ap": 0.31, "rank1": 0.5}\n{"da')
     page = read(run_report(run, sections=[Section("Mine", "Words.\n\nMore words.", figure=Figure((2, 1)))]))
     titles = [a["id"] for a in page.all("section")]
-    first, last = ["result", "comparison", "mine", "warnings", "curves"], ["epochs", "evaluations"]
+    first, last = (
+        ["result", "comparison", "mine", "warnings", "curves"],
+        ["epochs", "evaluations", "left-out"],
+    )
     assert titles == [*first, "views", "zebra", "not-shown", *last, "configuration", "environment"]
+    assert "evaluations.jsonl, line 2: not JSON" in page.text
     assert ["street", "31.0", "50.0"] in page.rows
     assert ["chance", "1.0"] in page.rows
     assert "No picture was saved for: ranked-lists, tsne." in page.text

@@ -15,7 +15,6 @@ Everything else is in the rooms: ``reseen.clustering``, ``reseen.losses``, ``res
 
 from __future__ import annotations
 
-import json
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -105,7 +104,9 @@ def evaluate(run_dir: str | Path, data: str | Path, **options: Any) -> Any:
 
 
 def _as_yaml(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, default=str)
+    from reseen.files import to_json
+
+    return value if isinstance(value, str) else to_json(value, default=str)
 
 
 def __getattr__(name: str) -> Any:

@@ -1,14 +1,19 @@
-"""The one way to write a file: a reader finds the old one or the new one, whole, whatever happens meanwhile."""
+"""The one way to write a file: a reader finds the old one or the new one, whole, whatever happens meanwhile.
+
+And the one way to write JSON, which has no NaN.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import glob
+import json
 import os
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from reseen.errors import ReseenError
 
@@ -55,6 +60,37 @@ def write_file(path: Path, content: str | bytes, remedy: str = REMEDY) -> None:
     """Write ``content`` (text as UTF-8) as :func:`new_file` does. Makes the folder."""
     with new_file(path, remedy) as temporary:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def to_json(value: Any, **options: Any) -> str:
+    """``value`` as JSON; ``options`` are those of :func:`json.dumps`.
+
+    Raises:
+        ReseenError: a number is NaN or infinite: JSON has none, and no result is one.
+    """
+    try:
+        return json.dumps(value, allow_nan=False, **options)
+    except ValueError as error:
+        raise ReseenError(f"a result is not a finite number and is not written: {error}") from error
+
+
+def append_json(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
+    """Add ``records`` to ``path``, one a line: all of them or none. What a killed process tore keeps its own line.
+
+    Raises:
+        ReseenError: see :func:`to_json`; nothing is written then.
+    """
+    text = "".join(f"{to_json(record)}\n" for record in records)
+    with open(path, "ab+") as file:
+        if file.tell():
+            file.seek(-1, os.SEEK_END)
+            text = text if file.read(1) == b"\n" else f"\n{text}"
+        file.write(text.encode())
+
+
+def from_json(text: str | bytes) -> Any:
+    """The value of JSON; NaN and infinities, which earlier versions wrote, become None. ValueError where it is none."""
+    return json.loads(text, parse_constant=lambda _: None)
 
 
 def _flush(path: Path) -> None:

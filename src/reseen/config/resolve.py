@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import hashlib
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ import yaml
 
 from reseen.config.sections import LITE, Config
 from reseen.errors import ReseenError
+from reseen.files import to_json
 
 BY_NUMBER = ("cluster.k1", "train.iterations")  # "auto": the number of images decides, when the run begins
 RECIPES = Path(__file__).parent.parent / "recipes"
@@ -111,7 +111,7 @@ def fingerprint(config: Config) -> str:
         for key, value in _values(same).items()
         if key != "recipe" and not (key in ADDED and value == usual[key])
     }
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(to_json(values, sort_keys=True).encode()).hexdigest()
 
 
 def unknown(what: str, name: str, known: Iterable[str]) -> ReseenError:

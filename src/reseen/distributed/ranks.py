@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from reseen.errors import ReseenError
+from reseen.files import from_json, to_json
 from reseen.models import resolve_device
 
 # A process that dies closes its connections, which ends the collectives of the others at once. Time-outs are for a
@@ -139,7 +139,7 @@ class Ranks:
                     header = {"value": value}
             except ReseenError as error:
                 header = {"error": str(error)}
-        header = json.loads(self._bytes(np.frombuffer(json.dumps(header).encode(), dtype=np.uint8)).tobytes())
+        header = from_json(self._bytes(np.frombuffer(to_json(header).encode(), dtype=np.uint8)).tobytes())
         if "error" in header:
             raise ReseenError(header["error"])
         if "value" in header:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from reseen.errors import ReseenError
-from reseen.files import write_file
+from reseen.files import from_json, to_json, write_file
 from reseen.pages.page import Section, read_picture, slug, write_report
 from reseen.pages.tables import Table, cell, is_score, label, summary_table
 from reseen.reports.curves import Epoch, curves
 from reseen.training import chosen_epochs
-from reseen.training.run_folder import at, read_config, read_lines, read_metrics
+from reseen.training.run_folder import EVALUATIONS, METRICS, at, read_config, read_lines, read_metrics
 
 __all__ = [
     "Section",
@@ -110,6 +109,7 @@ def run_report(
         *pictures(run, words.pictures, sections),
         *_epochs(metrics, words.persons),
         *evaluations(run),
+        *left_out(run),
         *settings(run),
     ]
     name = f"{config.get('recipe') or config.get('method') or 'run'} · {run.resolve().name}"
@@ -184,14 +184,14 @@ def _results(metrics: Sequence[Epoch], config: Mapping[str, Any], words: Words) 
 
 def save_comparison(run: Path, rows: Sequence[Mapping[str, object]]) -> None:
     """Keep rows of :func:`summary_table` in the run folder, so that every later report shows them too."""
-    content = json.dumps([dict(row) for row in rows], indent=2) + "\n"
+    content = to_json([dict(row) for row in rows], indent=2) + "\n"
     write_file(run / "report" / "comparison.json", content)
 
 
 def _comparison(run: Path) -> list[Section]:
     path = run / "report" / "comparison.json"
     try:
-        return [Section("Comparison", table=summary_table(json.loads(path.read_text())))]
+        return [Section("Comparison", table=summary_table(from_json(path.read_text())))]
     except FileNotFoundError:
         return []
     except (OSError, ValueError, AttributeError, TypeError, ReseenError):
@@ -290,11 +290,18 @@ def _epochs(metrics: Sequence[Epoch], what: str) -> list[Section]:
 
 
 def evaluations(run: Path) -> list[Section]:
-    rows = read_lines(run / "evaluations.jsonl", key="mean_ap")
+    rows = read_lines(run / EVALUATIONS, key="mean_ap").records
     if not rows:
         return []
     text = "What `reseen evaluate` measured afterwards, in the order of the calls."
     return [Section("Evaluations", text, table=summary_table(rows))]
+
+
+def left_out(run: Path) -> list[Section]:
+    """Lines of the run's files that cannot be read, each named."""
+    files = ((METRICS, "epoch"), (EVALUATIONS, "mean_ap"))
+    lines = tuple(line for name, key in files for line in read_lines(run / name, key=key).left_out)
+    return [Section("Left out", "Lines that cannot be read.", items=lines)] if lines else []
 
 
 def settings(run: Path) -> list[Section]:

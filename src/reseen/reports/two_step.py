@@ -6,7 +6,7 @@ from pathlib import Path
 
 from reseen.pages.page import Section, write_report
 from reseen.pages.tables import summary_table
-from reseen.reports.run import SCENE_PICTURES, evaluations, pictures, settings
+from reseen.reports.run import SCENE_PICTURES, evaluations, left_out, pictures, settings
 from reseen.tasks.two_step.crops import MANIFEST, in_words, read_summary
 from reseen.training.run_folder import read_metrics
 
@@ -38,6 +38,7 @@ def two_step_report(run: Path) -> Path:
         Section("Steps", items=tuple(step.format(crops=cut) for step in STEPS)),
         *pictures(run, texts),
         *evaluations(run),
+        *left_out(run),
         *settings(run),
     ]
     return write_report(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 from reseen.config import Config
 from reseen.distributed import ALONE
 from reseen.errors import ReseenError
-from reseen.files import write_file
+from reseen.files import from_json, write_file
 from reseen.metrics import DEFAULT_CRITERION
 from reseen.progress import Progress
 from reseen.records import cameras_of
@@ -110,7 +109,7 @@ def measure(job: Job, out: Path) -> Result:
             "here": trained - started,
             "scoring": time.perf_counter() - trained,
         },
-        "machine": _read(run, "environment.json", json.loads),
+        "machine": _read(run, "environment.json", from_json),
         "source": SOURCE,
         "source_began": begun.read_text().strip() if begun.exists() else "not known",
         "train_digest": job.digests.train,

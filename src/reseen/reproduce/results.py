@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -20,7 +19,7 @@ from reseen.config import Config
 from reseen.config import fingerprint as config_fingerprint
 from reseen.data.transforms import MEAN, STD
 from reseen.errors import ReseenError
-from reseen.files import write_file
+from reseen.files import from_json, to_json, write_file
 from reseen.models.encoders import timm_name
 from reseen.models.weights import WORDS, pixel_statistics
 from reseen.training.run_folder import write_array
@@ -86,7 +85,7 @@ def row_fingerprint(
         "weights": "+".join(digests),
         "scored": dict(scored),
     }
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(to_json(told, sort_keys=True).encode()).hexdigest()
 
 
 def weights_digest(weights: str | Path, backbone: str) -> str:
@@ -127,7 +126,7 @@ def write_result(path: Path, result: Result) -> None:
     """The JSON file last: where it is, the row is finished."""
     write_array(path.with_suffix(".npy"), result.average_precision)
     told = {"row": result.row, "seed": result.seed, "data": result.data, "scores": result.scores}
-    write_file(path, json.dumps(told | dict(result.about), indent=2) + "\n")
+    write_file(path, to_json(told | dict(result.about), indent=2) + "\n")
 
 
 def read_result(path: Path) -> Result | None:
@@ -135,7 +134,7 @@ def read_result(path: Path) -> Result | None:
     if not path.is_file():
         return None
     try:
-        told = json.loads(path.read_text())
+        told = from_json(path.read_text())
         known = {key: told.pop(key) for key in ("row", "seed", "data", "scores")}
         missing = [key for key in READ if key not in told]
         if missing or "epoch" not in known["scores"]["last"]:

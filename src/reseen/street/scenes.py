@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from reseen.data.layouts import STREET_MARK
 from reseen.data.paths import shown
 from reseen.data.scenes import open_search_data
 from reseen.errors import ReseenError
+from reseen.files import from_json
 from reseen.records import SearchData
 from reseen.street.cameras import (
     SCENE_HEIGHT,
@@ -132,7 +132,7 @@ def update_scenes(root: Path) -> None:
     if (root / STREET_MARK).exists() or not all(mark.is_file() for mark in marks):
         return
     try:
-        train, test = (json.loads(mark.read_text(encoding="utf-8")) for mark in marks)
+        train, test = (from_json(mark.read_text(encoding="utf-8")) for mark in marks)
         street = {key: train[key] for key in train if key not in ("split", "scenes", "images")}
         if any(test[key] != value for key, value in street.items()):
             raise ValueError("two streets")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from PIL import Image
 
 from reseen.data.paths import shown
 from reseen.errors import ReseenError
-from reseen.files import new_file, write_file
+from reseen.files import from_json, new_file, to_json, write_file
 
 DRAWN = {"drawn_by": "reseen", "version": 1}  # raise it when the same parameters give another picture
 REMEDY = "free some space or name another folder"
@@ -42,7 +41,7 @@ def make_once(
     Raises:
         ReseenError: ``root`` holds another drawing, or files that are not ours, or cannot be written to.
     """
-    wanted = json.loads(json.dumps(parameters))  # tuples become lists, as in the file
+    wanted = from_json(to_json(parameters))  # tuples become lists, as in the file
     if _finished(root, mark, wanted):
         return
     marker = _marker(root, mark)
@@ -96,7 +95,7 @@ def write_image(path: Path, image: Image.Image) -> None:
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """A file that is absent, old or complete."""
-    write_file(path, json.dumps(content, indent=1) + "\n", REMEDY)
+    write_file(path, to_json(content, indent=1) + "\n", REMEDY)
 
 
 def _finished(root: Path, mark: str, wanted: Mapping[str, Any]) -> bool:
@@ -129,7 +128,7 @@ def _marker(root: Path, mark: str) -> Path:
 
 def _load(path: Path) -> dict[str, Any] | None:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = from_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     return content if isinstance(content, dict) else None

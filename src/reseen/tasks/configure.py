@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from reseen.config import Config, from_yaml, read_tree, resolve
 from reseen.errors import ReseenError
+from reseen.files import from_json
 from reseen.tasks.task import Settings
 from reseen.training import LAST, trained_config
 from reseen.training.run_folder import chosen_file
@@ -54,7 +54,7 @@ def begins_with(
         return given
     for place in (folder, *more) if "weights" not in section else ():
         try:
-            found = json.loads((place / "environment.json").read_text()).get("weights")
+            found = from_json((place / "environment.json").read_text()).get("weights")
         except (OSError, ValueError, AttributeError):
             continue
         if isinstance(found, str):

@@ -6,7 +6,6 @@ rest.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +17,10 @@ from numpy.typing import NDArray
 from reseen.config import Config
 from reseen.distributed import Ranks
 from reseen.errors import ReseenError
+from reseen.files import append_json
 from reseen.progress import Progress
 from reseen.tasks.pictures import Picture
+from reseen.training.run_folder import EVALUATIONS
 
 C = TypeVar("C")  # Config, or one for each of two steps
 D = TypeVar("D")  # ReidData or SearchData
@@ -117,10 +118,9 @@ def max_bad_share(task: Task[C, Any], config: C) -> float:
 
 def announce(scored: Scored, source: Path) -> None:
     """Print what was scored, and keep it in evaluations.jsonl where ``source`` is a run folder."""
-    print("\n".join(scored.lines))
     if source.is_dir():
-        with open(source / "evaluations.jsonl", "a") as file:
-            file.writelines(f"{json.dumps(record)}\n" for record in scored.log)
+        append_json(source / EVALUATIONS, scored.log)
+    print("\n".join(scored.lines))
 
 
 def refuse_options(task: Task[Any, Any], whom: str, given: Mapping[str, object]) -> None:

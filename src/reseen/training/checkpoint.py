@@ -7,7 +7,6 @@ travels as JSON in the file's own metadata, beside a digest of all of it, so tha
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +19,7 @@ from torch import Tensor
 
 from reseen.config import Config, differences, from_yaml, to_yaml
 from reseen.errors import ReseenError
-from reseen.files import new_file
+from reseen.files import from_json, new_file, to_json
 from reseen.training.run import Run, learning_rate
 
 LAST = "last.safetensors"
@@ -50,7 +49,7 @@ def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], state: Mapping[s
         ReseenError: the disk is full or the folder not writable; the previous file is untouched.
     """
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    text = json.dumps(dict(state), sort_keys=True)
+    text = to_json(dict(state), sort_keys=True)
     write_tensors(
         path,
         plain,
@@ -86,7 +85,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         raise ReseenError(f"{path} was not written by reseen train: load foreign weights with --weights")
     if metadata.get("digest") != _digest(tensors, metadata.get("state", "")):
         raise ReseenError(f"{path} was changed after it was written (digest differs): use another checkpoint")
-    state = json.loads(metadata["state"])
+    state = from_json(metadata["state"])
     return Checkpoint(tensors, state, from_yaml(state["config"]))
 
 
@@ -101,7 +100,7 @@ def trained_config(source: Path) -> Config:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
         if metadata.get("format") == FORMAT:
-            return from_yaml(json.loads(metadata["state"])["config"])
+            return from_yaml(from_json(metadata["state"])["config"])
     except (SafetensorError, OSError, ValueError, KeyError):
         pass
     return read_checkpoint(path).config  # says what is wrong

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +15,7 @@ from reseen.config import Config, to_yaml
 from reseen.data import fingerprint
 from reseen.distributed import ALONE, Ranks
 from reseen.errors import ReseenError
-from reseen.files import write_file
+from reseen.files import to_json, write_file
 from reseen.models import load_weights, resolve_precision
 from reseen.models.weights import pretrained_name
 from reseen.records import persons_of
@@ -188,7 +187,7 @@ def _begin(run: Run, method: Method[Any, Any], folder: Path, *, continued: bool)
             "weights": Path(weights).name,
             "pretrained": pretrained_name(weights, run.config.model.backbone),
         }
-        write_file(folder / "environment.json", json.dumps(made_with, indent=2) + "\n")
+        write_file(folder / "environment.json", to_json(made_with, indent=2) + "\n")
     _write_metrics(folder, run)
     if run.epoch == 0:
         name, path = deployed_name(run, method), folder / "checkpoint" / START
@@ -264,9 +263,9 @@ def _finite(value: Any) -> Any:
     """NaN means not known; JSON has null for that."""
     if isinstance(value, dict):
         return {key: _finite(inner) for key, inner in value.items()}
-    return None if isinstance(value, float) and math.isnan(value) else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _write_metrics(folder: Path, run: Run) -> None:
     """The history belongs to the checkpoint, so after a kill the file is put back in step with it."""
-    write_file(folder / "metrics.jsonl", "".join(json.dumps(record) + "\n" for record in run.history))
+    write_file(folder / "metrics.jsonl", "".join(to_json(record) + "\n" for record in run.history))

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import yaml
 from numpy.typing import NDArray
 
 from reseen.errors import ReseenError
-from reseen.files import write_file
+from reseen.files import from_json, write_file
 from reseen.training.checkpoint import LAST
 from reseen.training.fit import BEST, LABEL_FREE
 
 FILES = {"last": LAST, "best-on-test": BEST, "label-free": LABEL_FREE}
+METRICS, EVALUATIONS = "metrics.jsonl", "evaluations.jsonl"
 PER_QUERY = "average-precision.npy"  # float64 [Q] of the epoch that was scored last; nan: no valid match
+
+
+class Lines(NamedTuple):
+    """What a file of JSON lines holds, and a line about each that was left out."""
+
+    records: list[dict[str, Any]]
+    left_out: tuple[str, ...]
 
 
 def chosen_file(run_dir: Path, epoch: str) -> Path:
@@ -40,35 +47,40 @@ def chosen_file(run_dir: Path, epoch: str) -> Path:
 def read_metrics(run: Path) -> list[dict[str, Any]]:
     """The epochs of ``run/metrics.jsonl``, in order; an empty list where there is no such file.
 
-    A last line that was torn by a crash is left out. Of an epoch that was written twice the later line
-    counts. Raises :class:`ReseenError` for a broken line elsewhere.
+    Lines that cannot be read are left out (see :func:`read_lines`). Of an epoch that was written twice the later line
+    counts.
     """
-    epochs = {int(line["epoch"]): line for line in read_lines(run / "metrics.jsonl", key="epoch")}
+    lines = read_lines(run / METRICS, key="epoch").records
+    epochs = {int(line["epoch"]): line for line in lines}
     return [epochs[number] for number in sorted(epochs)]
 
 
-def read_lines(path: Path, *, key: str) -> list[dict[str, Any]]:
-    """One JSON object a line, each with a number under ``key``."""
+def read_lines(path: Path, *, key: str) -> Lines:
+    """One JSON object a line, each with a number under ``key``; a NaN in it is None.
+
+    No line stops the others: what is torn, no JSON or without that number is left out, and said.
+    """
     try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
     except FileNotFoundError:
-        return []
+        return Lines([], ())
     except OSError as error:
         raise ReseenError(f"cannot read {path} ({error.strerror})") from error
     records: list[dict[str, Any]] = []
+    left_out: list[str] = []
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
-            record = json.loads(line)
-        except ValueError as error:
-            if number == len(lines):
-                break  # torn by a crash while it was written
-            raise ReseenError(f"{path}, line {number} is not JSON: delete that line") from error
-        if not isinstance(record, dict) or not _is_number(record.get(key)):
-            raise ReseenError(f"{path}, line {number} has no number {key!r}: delete that line")
-        records.append(record)
-    return records
+            record = from_json(line)
+        except ValueError:
+            left_out.append(f"{path.name}, line {number}: not JSON")
+            continue
+        if isinstance(record, dict) and _is_number(record.get(key)):
+            records.append(record)
+        else:
+            left_out.append(f"{path.name}, line {number}: no number {key!r}")
+    return Lines(records, tuple(left_out))
 
 
 def _is_number(value: object) -> bool:

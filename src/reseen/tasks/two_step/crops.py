@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from torch import Tensor
 from reseen.data.images import read_image
 from reseen.errors import ReseenError
 from reseen.evaluation.two_steps import MIN_SCORE, Found, cut_out
-from reseen.files import write_file
+from reseen.files import from_json, to_json, write_file
 from reseen.metrics import detection_scores
 from reseen.records import UNKNOWN_CAMERA, SceneDetections, SearchData
 
@@ -52,7 +51,7 @@ def write_crops(folder: Path, scenes: SearchData, found: Sequence[Found]) -> dic
             f"the detector found nobody in {len(found)} training scenes (no score reached {MIN_SCORE}): train it "
             "longer, --set detector.train.epochs=..., in a new --run"
         )
-    write_file(folder / SUMMARY, json.dumps(summary) + "\n")
+    write_file(folder / SUMMARY, to_json(summary) + "\n")
     write_file(folder / MANIFEST, text.getvalue().encode("utf-8", "surrogateescape"))
     return summary
 
@@ -71,7 +70,7 @@ def read_summary(folder: Path) -> dict[str, Any]:
     """What :func:`write_crops` returned. Raises ReseenError where the file is missing or damaged."""
     path = folder / SUMMARY
     try:
-        return dict(json.loads(path.read_text()))
+        return dict(from_json(path.read_text()))
     except (OSError, ValueError, TypeError) as error:
         raise ReseenError(f"{path} cannot be read: start a new --run") from error
 

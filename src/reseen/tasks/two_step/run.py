@@ -5,7 +5,6 @@ The run folder holds three parts, made one after the other: ``detector/`` (a run
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +19,7 @@ from reseen.distributed import ALONE, Ranks
 from reseen.errors import ReseenError
 from reseen.evaluation.search import search_record
 from reseen.evaluation.two_steps import detect_persons
-from reseen.files import write_file
+from reseen.files import to_json, write_file
 from reseen.inference import STEPS, load_searcher, two_step_finder
 from reseen.methods import get_method
 from reseen.progress import Progress
@@ -170,7 +169,7 @@ def _finish(run_dir: Path, data: SearchData) -> None:
         write_array(run_dir / PER_QUERY, scored.average_precision)
         record["test"] = scored.scores
     write_file(run_dir / ENVIRONMENT, (run_dir / "detector" / ENVIRONMENT).read_bytes())
-    write_file(done, json.dumps(record) + "\n")
+    write_file(done, to_json(record) + "\n")
 
 
 def _begin(both: TwoStepConfig, weights: Sequence[str]) -> TwoStepConfig:
