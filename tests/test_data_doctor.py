@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from reseen.data import examine
+from reseen.data.benchmarks import KNOWN
 from reseen.data.doctor import FEW
 from reseen.errors import ReseenError
 
@@ -63,7 +64,7 @@ def test_camera_warnings(tmp_path: Path, pattern: str | None, warning: str) -> N
 
 def test_a_whole_benchmark_is_recognised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     counts = {"train": (31, 1), "query": (1, 1), "gallery": (2, 1)}
-    monkeypatch.setattr("reseen.data.doctor.KNOWN", {"DukeMTMC-reID": counts})
+    monkeypatch.setitem(KNOWN, "DukeMTMC-reID", counts)
     touch(tmp_path, *(f"bounding_box_train/0001_c{n % 8 + 1}_f{n:07}.jpg" for n in range(31)))
     touch(tmp_path, "query/0002_c1_f0000001.jpg")
     touch(tmp_path, "bounding_box_test/0002_c2_f0000001.jpg", "bounding_box_test/-1_c2_f0000009.jpg")

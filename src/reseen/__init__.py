@@ -53,6 +53,8 @@ def train(
     weights: str | Path | None = None,
     resume: bool = False,
     camera_pattern: str | None = None,
+    identity_pattern: str | None = None,
+    train_on_test: bool = False,
     **settings: Any,
 ) -> Path:
     """Train a model on images that nobody labelled, as ``reseen train`` does; returns the run folder.
@@ -64,7 +66,9 @@ def train(
         recipe: named settings; None: those of ``method``.
         weights: imagenet, lite, none, or a file; None: what the recipe says.
         resume: continue the run folder's last checkpoint, if there is one.
-        camera_pattern: where file names hold the camera, a regular expression (folders of crops).
+        camera_pattern, identity_pattern: where file names hold the camera and the person, regular expressions (folders
+            of crops).
+        train_on_test: whether pictures may be trained on that are tested on.
         settings: changes to the recipe, two underscores for the dot: ``train__epochs=20``.
 
     Raises:
@@ -80,6 +84,8 @@ def train(
         weights=None if weights is None else str(weights),
         resume=resume,
         camera_pattern=camera_pattern,
+        identity_pattern=identity_pattern,
+        train_on_test=train_on_test,
         settings=[f"{key.replace('__', '.')}={_as_yaml(value)}" for key, value in settings.items()],
     )
 

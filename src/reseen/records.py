@@ -66,7 +66,8 @@ class ReidData:
 
     ``train`` is all that training receives. ``train_identities`` ``[M]`` is for diagnostics only and is
     None where nobody labelled the images. ``query`` and ``gallery`` are None without a test split.
-    ``skipped`` names files that were left out and says why.
+    ``validation`` is neither trained on nor tested on, unless somebody asks for it in place of the test split.
+    ``kind`` says in words what it was read as; ``skipped`` names what was left out and says why.
     """
 
     name: str
@@ -75,6 +76,8 @@ class ReidData:
     train_identities: Labels | None = None
     query: LabelledCrops | None = None
     gallery: LabelledCrops | None = None
+    validation: LabelledCrops | None = None
+    kind: str = "crops"
     skipped: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

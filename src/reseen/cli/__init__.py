@@ -82,6 +82,16 @@ def _data_options(parser: Parser) -> None:
         metavar="REGEX",
         help="where file names hold the camera, e.g. 'cam(\\d+)' (folders of images)",
     )
+    parser.add_argument(
+        "--identity-pattern",
+        metavar="REGEX",
+        help="where file names hold the person, e.g. '^([^/]+)/' for a folder per person (folders of images)",
+    )
+
+
+def _test_on(parser: Parser) -> None:
+    more = "crops: query and gallery, or those made of the validation part (default: %(default)s)"
+    parser.add_argument("--test-on", choices=("test", "validation"), default="test", help=more)
 
 
 def _settings(parser: Parser, text: str) -> None:
@@ -128,6 +138,9 @@ def _train(commands: Any) -> None:
     more = "scenes: one more data set to train on; --data is tested on; repeatable"
     parser.add_argument("--also", type=Path, action="append", default=[], metavar="PATH", help=more)
     parser.add_argument("--share", type=float, default=1.0, help="scenes: train on this share (default: all)")
+    _test_on(parser)
+    more = "allow pictures that are trained on and tested on, too: scores then say little"
+    parser.add_argument("--train-on-test", action="store_true", help=more)
     parser.add_argument("--run", type=Path, metavar="DIR", help="run folder (default: runs/RECIPE-DATA)")
     parser.add_argument(
         "--resume", action="store_true", help="continue the run folder's last checkpoint, if any"
@@ -158,6 +171,7 @@ def _evaluate(commands: Any) -> None:
     )
     parser.add_argument("run", type=Path, nargs="?", metavar="RUN", help="run folder or checkpoint file")
     _data_options(parser)
+    _test_on(parser)
     parser.add_argument(
         "--features",
         type=Path,

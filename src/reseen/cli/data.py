@@ -58,6 +58,7 @@ def split(commands: Any) -> None:
         "--identities", type=int, metavar="N", help="train on the first N others only (default: all)"
     )
     parser.add_argument("--camera-pattern", metavar="REGEX", help="where file names hold the camera")
+    parser.add_argument("--identity-pattern", metavar="REGEX", help="where file names hold the person")
 
 
 def doctor(commands: Any) -> None:
@@ -80,3 +81,4 @@ def doctor(commands: Any) -> None:
         help="data set folder, folder of images, or CSV manifest",
     )
     parser.add_argument("--camera-pattern", metavar="REGEX", help="where file names hold the camera")
+    parser.add_argument("--identity-pattern", metavar="REGEX", help="where file names hold the person")

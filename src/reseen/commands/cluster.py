@@ -23,6 +23,7 @@ def cluster(
     *,
     data: Path,
     camera_pattern: str | None = None,
+    identity_pattern: str | None = None,
     out: Path = Path("groups.csv"),
     eps: float | None = None,
 ) -> PseudoLabels:
@@ -36,7 +37,7 @@ def cluster(
     if out.is_dir() or not out.parent.is_dir():  # said before the images are embedded, not after
         raise ReseenError(f"cannot write {out}: name a file in a folder that exists with --out")
     encoder, checkpoint = load_encoder(run)
-    images = open_crops(data, str(run), Reading(camera_pattern))
+    images = open_crops(data, str(run), Reading(camera_pattern, identity_pattern))
     config = checkpoint.config
     with Progress() as progress:
         crops = usable(images, config.data.max_bad_share, progress).train

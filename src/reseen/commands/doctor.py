@@ -10,7 +10,9 @@ from reseen.progress import Progress
 from reseen.training.environment import environment
 
 
-def doctor(path: Path | None = None, *, camera_pattern: str | None = None) -> None:
+def doctor(
+    path: Path | None = None, *, camera_pattern: str | None = None, identity_pattern: str | None = None
+) -> None:
     """Print the machine, then the data folder at ``path`` if one is given."""
     device = resolve_device("auto")
     found = environment(device, resolve_precision(device, "auto"))
@@ -20,7 +22,10 @@ def doctor(path: Path | None = None, *, camera_pattern: str | None = None) -> No
     if path is not None:
         with Progress() as progress:
             found_there = examine(
-                path, camera_pattern=camera_pattern, progress=progress.counter("check images")
+                path,
+                camera_pattern=camera_pattern,
+                identity_pattern=identity_pattern,
+                progress=progress.counter("check images"),
             )
         for line in found_there.lines():
             print(line)

@@ -29,7 +29,9 @@ def evaluate_run_or_file(*, run: Path | None, features: Path | None, **given: An
     if run is not None:
         evaluate(run, **given)
     elif features is not None:
-        used = {key: given.pop(key) for key in ("data", "camera_pattern", "rerank")}
+        used = {
+            key: given.pop(key) for key in ("data", "camera_pattern", "identity_pattern", "test_on", "rerank")
+        }
         wrong = [key for key, value in given.items() if value and (key, value) != ("epoch", "last")]
         if wrong:
             raise ReseenError(f"--{wrong[0].replace('_', '-')} is for a RUN, not for --features")
@@ -41,6 +43,8 @@ def evaluate(
     *,
     data: Path,
     camera_pattern: str | None = None,
+    identity_pattern: str | None = None,
+    test_on: str = "test",
     epoch: str = "last",
     branch: str | None = None,
     view: Literal["colour", "grey"] | None = None,
@@ -55,7 +59,8 @@ def evaluate(
 
     Args:
         epoch, branch, view, rerank, gallery_sizes, paths: see :class:`reseen.tasks.Scoring`.
-        camera_pattern: where file names hold the camera, for folders of crops.
+        camera_pattern, identity_pattern: where file names hold the camera and the person, for folders of crops.
+        test_on: ``test``, or ``validation``, for crops.
 
     Raises:
         ReseenError: no such run, ``data`` has no test part or is of the other kind, or an option is.
@@ -63,9 +68,20 @@ def evaluate(
     method = method_of_run(run)
     task = task_of(method)
     how = Scoring(epoch, branch, view, rerank, tuple(gallery_sizes or ()), paths)
-    given = {"branch": branch, "view": view, "rerank": rerank, "gallery_size": gallery_sizes, "paths": paths}
-    refuse_options(task, f"{run}, a run of {method}", {"camera_pattern": camera_pattern, **given})
-    opened = task.open(data, f"{run} ({method})", Reading(camera_pattern))
+    given: dict[str, object] = {
+        "branch": branch,
+        "view": view,
+        "rerank": rerank,
+        "gallery_size": gallery_sizes,
+        "paths": paths,
+    }
+    reading = {
+        "camera_pattern": camera_pattern,
+        "identity_pattern": identity_pattern,
+        "test_on": test_on != "test",
+    }
+    refuse_options(task, f"{run}, a run of {method}", reading | given)
+    opened = task.open(data, f"{run} ({method})", Reading(camera_pattern, identity_pattern, test_on))
     task.check_test(opened, how)
     with Progress() as progress:
         usable = task.usable(opened, max_bad_share(task, task.trained(run, epoch)), progress, ALONE)

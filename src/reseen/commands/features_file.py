@@ -24,7 +24,13 @@ PARTS = ("query", "gallery")
 
 
 def evaluate_file(
-    file: Path, *, data: Path, camera_pattern: str | None = None, rerank: bool = False
+    file: Path,
+    *,
+    data: Path,
+    camera_pattern: str | None = None,
+    identity_pattern: str | None = None,
+    test_on: str = "test",
+    rerank: bool = False,
 ) -> ReidScores:
     """Score the features in ``file`` on the test part of ``data`` and print the scores.
 
@@ -38,7 +44,7 @@ def evaluate_file(
     Raises:
         ReseenError: no such file, other arrays or lengths, an image without a row, or no test part.
     """
-    images = open_crops(data, f"--features {file}", Reading(camera_pattern))
+    images = open_crops(data, f"--features {file}", Reading(camera_pattern, identity_pattern, test_on))
     if images.query is None or images.gallery is None:
         raise ReseenError(
             f"{shown(images.root)} has no query and gallery: scoring needs a benchmark's layout"

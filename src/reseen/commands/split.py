@@ -17,13 +17,14 @@ def split(
     held_out: int = 100,
     identities: int | None = None,
     camera_pattern: str | None = None,
+    identity_pattern: str | None = None,
 ) -> ReidData:
     """Write a manifest whose query and gallery are training identities that were held out (the last ones).
 
     ``reseen train`` and ``reseen evaluate`` take it as --data: settings that are chosen by its scores never saw the
     test set. See :func:`reseen.data.split.validation_split`.
     """
-    opened = open_crops(data, "reseen split", Reading(camera_pattern))
+    opened = open_crops(data, "reseen split", Reading(camera_pattern, identity_pattern))
     parts = validation_split(opened, held_out, identities=identities)
     assert parts.query is not None
     assert parts.gallery is not None

@@ -16,6 +16,9 @@ def train(
     *,
     data: Path,
     camera_pattern: str | None = None,
+    identity_pattern: str | None = None,
+    test_on: str = "test",
+    train_on_test: bool = False,
     also: Sequence[Path] = (),
     share: float = 1.0,
     run: Path | None = None,
@@ -30,12 +33,16 @@ def train(
     Args:
         also: scenes: further data sets to train on; the test part is that of ``data``.
         share: scenes: of the training scenes of all of them, a random part that is the same each time.
+        test_on: crops: ``test``, or ``validation``: what an epoch is scored on.
+        train_on_test: whether pictures may be trained on that are tested on.
     """
     task = task_of(method)
-    given = {"camera_pattern": camera_pattern is not None, "also": also, "share": share != 1}
-    refuse_options(task, method, given)
+    patterns = {"camera_pattern": camera_pattern, "identity_pattern": identity_pattern}
+    given = {"also": also, "share": share != 1, "test_on": test_on != "test"}
+    refuse_options(task, method, {name: text is not None for name, text in patterns.items()} | given)
     with join() as ranks:
-        opened = task.open(data, method, Reading(camera_pattern, tuple(also), share))
+        how = Reading(camera_pattern, identity_pattern, test_on, tuple(also), share, train_on_test)
+        opened = task.open(data, method, how)
         run_dir = run or Path("runs") / f"{Path(recipe or method).stem}-{opened.name.lower()}"
         resolved = task.configure(method, run_dir, resume, Settings(recipe, config, tuple(settings), weights))
         with Progress(quiet=not ranks.first) as progress:

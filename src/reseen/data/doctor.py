@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from reseen.config import ClusterConfig
+from reseen.data.benchmarks import KNOWN, KNOWN_CAMERAS, persons
 from reseen.data.images import scan_images
 from reseen.data.layouts import is_market_layout, is_msmt17_layout
 from reseen.data.paths import shown
@@ -20,14 +21,6 @@ from reseen.errors import ReseenError
 from reseen.records import DISTRACTOR, Crop, Labels, ReidData, SearchData, cameras_of
 
 FEW = 20  # lines of one kind that are written out
-
-# Published counts per split: images and persons (junk and distractors are images of no person).
-KNOWN = {
-    "Market-1501": {"train": (12_936, 751), "query": (3_368, 750), "gallery": (19_732, 750)},
-    "DukeMTMC-reID": {"train": (16_522, 702), "query": (2_228, 702), "gallery": (17_661, 1_110)},
-    "MSMT17": {"train": (32_621, 1_041), "query": (11_659, 3_060), "gallery": (82_161, 3_060)},
-}
-KNOWN_CAMERAS = {"Market-1501": 6, "DukeMTMC-reID": 8, "MSMT17": 15}
 
 
 @dataclass(frozen=True)
@@ -98,6 +91,7 @@ def examine(
     path: str | Path,
     *,
     camera_pattern: str | None = None,
+    identity_pattern: str | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Report:
     """Read the data at ``path``, decode every image, and report.
@@ -113,8 +107,8 @@ def examine(
     """
     found = _scenes_at(Path(os.path.expanduser(path)))
     if found is not None:
-        return _examine_scenes(*found, camera_pattern, progress)
-    data = open_data(path, camera_pattern=camera_pattern)
+        return _examine_scenes(*found, camera_pattern or identity_pattern, progress)
+    data = open_data(path, camera_pattern=camera_pattern, identity_pattern=identity_pattern)
     known = KNOWN.get(data.name, {})
     parts: list[tuple[str, tuple[Crop, ...], Labels | None]] = [("train", data.train, data.train_identities)]
     for name, part in (("query", data.query), ("gallery", data.gallery)):
@@ -152,11 +146,13 @@ def _scenes_at(place: Path) -> tuple[Path, Callable[[Path], SearchData]] | None:
 def _examine_scenes(
     place: Path,
     read: Callable[[Path], SearchData],
-    camera_pattern: str | None,
+    pattern: str | None,
     progress: Callable[[int, int], None] | None,
 ) -> Report:
-    if camera_pattern is not None:
-        raise ReseenError("a camera pattern is for plain folders of crops: leave it out for scenes")
+    if pattern is not None:
+        raise ReseenError(
+            "a pattern for cameras or persons is for plain folders of crops: leave it out for scenes"
+        )
     data = read(place)
     splits, damaged, skipped, warnings = examine_scenes(data, progress=progress)
     return Report(data.name, data.root, splits, damaged, skipped, warnings)
@@ -170,7 +166,7 @@ def _split(
     return Split(
         name=name,
         images=len(crops),
-        identities=None if labels is None else len(np.unique(values[values > DISTRACTOR])),
+        identities=None if labels is None else persons(labels),
         junk=int((values < DISTRACTOR).sum()),
         distractors=int((values == DISTRACTOR).sum()),
         cameras=tuple(np.unique(cameras[cameras >= 0]).tolist()),

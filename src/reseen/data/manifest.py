@@ -1,139 +1,134 @@
-"""A CSV manifest: one image per row, with what is known about it."""
+"""A table of images, one a row, with what is known about each: CSV, also with semicolons or tabs."""
 
 from __future__ import annotations
 
 import csv
-import difflib
 import os
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
-
-from reseen.data.numbering import number_cameras, number_identities, persons_from_one
+from reseen.data.assembly import Row, assemble
 from reseen.data.paths import shown
+from reseen.data.spelling import PARTS, TRAIN, WEAK, find_file, meanings, part_of, value
 from reseen.errors import ReseenError
-from reseen.records import JUNK, Crop, LabelledCrops, Labels, ReidData
+from reseen.records import ReidData
 
 COLUMNS = ("path", "camera", "identity", "split")
-SPLITS = ("train", "query", "gallery")
-
-
-@dataclass(frozen=True)
-class _Row:
-    line: int
-    path: Path
-    camera: str
-    identity: str
-    split: str
+SUFFIXES = (".csv", ".tsv")
+_SEPARATORS = ",;\t|"
 
 
 def read_manifest(path: Path) -> ReidData:
-    """Read a CSV file with a header.
+    """Read a table with a header; the header tells whether commas, semicolons, tabs or bars separate its columns.
 
-    Columns: ``path`` (absolute, or relative to the file's folder), and if you have them ``camera``,
-    ``identity`` and ``split`` (train, query or gallery; without the column every row is for training).
-    Other columns are ignored. Cameras and identities may be numbers or names (see :mod:`numbering`).
+    Columns: ``path`` (absolute, or relative to the file's folder), and if you have them ``camera``, ``identity`` and
+    ``split`` (train, validation, query, gallery, test; without the column every row is for training), each in any of
+    the spellings of :mod:`reseen.data.spelling`. Other columns are named in ``skipped``. Cameras and identities may be
+    numbers or names (see :mod:`reseen.data.numbering`).
 
     Raises:
         ReseenError: not readable as CSV, a column or value that cannot be used, or no image found.
     """
-    rows = _rows(path)
-    skipped: list[str] = []
-    present: list[_Row] = []
-    seen: set[tuple[Path, str]] = set()
-    for row in rows:
-        if (row.path, row.split) in seen:
-            skipped.append(f"{shown(path.name)} line {row.line}: {shown(row.path)} is listed twice")
-        elif not os.path.isfile(row.path):
-            skipped.append(f"{shown(path.name)} line {row.line}: {shown(row.path)} does not exist")
-        else:
-            present.append(row)
-        seen.add((row.path, row.split))
-    if not present:
-        raise ReseenError(
-            f"{shown(path)}: none of its {len(rows)} images exists; paths are taken from {shown(path.parent)}"
-        )
-    return _assemble(path, present, tuple(skipped))
-
-
-def _assemble(path: Path, rows: list[_Row], skipped: tuple[str, ...]) -> ReidData:
-    try:
-        cameras = number_cameras([row.camera for row in rows])
-        identities = number_identities([row.identity for row in rows])
-    except ReseenError as error:
-        raise ReseenError(f"{shown(path)}: {error}") from error
-    crops = [Crop(row.path, camera) for row, camera in zip(rows, cameras, strict=True)]
-    where = {split: np.array([row.split == split for row in rows]) for split in SPLITS}
-    for row, identity in zip(rows, identities, strict=True):
-        if row.split == "query" and identity == JUNK:
-            raise ReseenError(f"{shown(path)} line {row.line}: a query needs the identity of a person")
-        if row.split == "gallery" and not row.identity:
-            raise ReseenError(f"{shown(path)} line {row.line}: a gallery row needs an identity (-1 = junk)")
-    parts = persons_from_one(*(identities[where[split]] for split in SPLITS))
-    chosen = [tuple(crops[row] for row in np.flatnonzero(where[split])) for split in SPLITS]
-    labelled = any(row.identity for row in rows if row.split == "train")
-    return ReidData(
-        name=path.stem,
-        root=path.parent,
-        train=chosen[0],
-        train_identities=parts[0] if labelled else None,
-        query=_labelled(chosen[1], parts[1]),
-        gallery=_labelled(chosen[2], parts[2]),
-        skipped=skipped,
-    )
-
-
-def _labelled(crops: tuple[Crop, ...], identities: Labels) -> LabelledCrops | None:
-    return LabelledCrops(crops, identities) if crops else None
-
-
-def _rows(path: Path) -> list[_Row]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file)
-            header = [name.strip().lower() for name in next(reader, [])]
-            _check_header(path, header)
-            rows = [
-                _row(path, reader.line_num, header, values)
-                for values in reader
-                if any(value.strip() for value in values)
-            ]
+            return _read(path, file.read())
     except OSError as error:
         raise ReseenError(f"{shown(path)} cannot be read ({error.strerror})") from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise ReseenError(
             f"{shown(path)} is not a CSV file in UTF-8 ({error}): save it again as one"
         ) from error
-    if not rows:
-        raise ReseenError(f"{shown(path)} lists no image: add a row per image below the header")
-    return rows
 
 
-def _check_header(path: Path, header: list[str]) -> None:
-    found = shown(", ".join(header)) or "nothing"
-    if "path" not in header:
+def _read(path: Path, text: str) -> ReidData:
+    header, rows = _table(path, text)
+    try:
+        columns = meanings(header)
+    except ReseenError as error:
+        raise ReseenError(f"{shown(path)}: {shown(str(error))}") from error
+    if "path" not in columns:
+        found = shown(", ".join(header)) or "nothing"
         raise ReseenError(f"{shown(path)} needs a header with a column 'path'; found: {found}")
-    for name in COLUMNS:
-        if header.count(name) > 1:
-            raise ReseenError(f"{shown(path)} has the column {name!r} {header.count(name)} times: keep one")
-        if name in header:
-            continue
-        near = difflib.get_close_matches(name, [other for other in header if other not in COLUMNS], n=1)
-        if near:
-            raise ReseenError(f"{shown(path)} has a column {shown(near[0])!r}: did you mean {name!r}?")
-
-
-def _row(path: Path, line: int, header: list[str], values: list[str]) -> _Row:
-    if len(values) != len(header):
+    places = {meaning: header.index(name) for meaning, name in columns.items()}
+    _refuse_row_numbers(
+        path, columns, [values[places["identity"]] for _, values in rows if "identity" in places]
+    )
+    ignored = [name for name in header if name not in columns.values()]
+    skipped = [f"{shown(path.name)}: the column {shown(name)!r} is not read" for name in ignored]
+    present = list(_rows(path, rows, places, skipped))
+    if not present:
         raise ReseenError(
-            f"{shown(path)} line {line} has {len(values)} fields, its header {len(header)}: "
-            f"quote fields that hold a comma"
+            f"{shown(path)}: none of its {len(rows)} images exists; paths are taken from {shown(path.parent)}"
         )
-    found = dict(zip(header, (value.strip() for value in values), strict=True))
-    name, split = found["path"], found.get("split", "train").lower()
-    if not name:
-        raise ReseenError(f"{shown(path)} line {line}: the path is empty")
-    if split not in SPLITS:
-        raise ReseenError(f"{shown(path)} line {line}: split {shown(split)!r} is none of {', '.join(SPLITS)}")
-    return _Row(line, path.parent / name, found.get("camera", ""), found.get("identity", ""), split)
+    return assemble(present, name=path.stem, root=path.parent, kind="a manifest", skipped=skipped)
+
+
+def _rows(
+    path: Path, rows: Sequence[tuple[int, list[str]]], places: dict[str, int], skipped: list[str]
+) -> Iterator[Row]:
+    seen: set[tuple[str, str]] = set()
+    for line, values in rows:
+        found = {meaning: values[place].strip() for meaning, place in places.items()}
+        where = f"{shown(path.name)} line {line}"
+        if not found["path"]:
+            raise ReseenError(f"{shown(path)} line {line}: the path is empty")
+        part = part_of(found.get("split", TRAIN))
+        if part is None:
+            raise ReseenError(
+                f"{shown(path)} line {line}: split {shown(found['split'])!r} is none of {', '.join(PARTS)}"
+            )
+        file = find_file((path.parent,), found["path"])
+        if file is None:
+            skipped.append(f"{where}: {shown(found['path'])} does not exist")
+        elif (os.path.abspath(file), part) in seen:
+            skipped.append(f"{where}: {shown(found['path'])} is listed twice")
+        else:
+            seen.add((os.path.abspath(file), part))
+            identity, camera = value(found.get("identity")), value(found.get("camera"))
+            yield Row(file, part, identity, camera, f"{shown(path)} line {line}")
+
+
+def _table(path: Path, text: str) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """Names of the columns, and the fields of each row with the number of its line."""
+    declared, begin = "", 0
+    if text[:5].lower().startswith("sep=") and len(text) > 4:  # how spreadsheets tell each other
+        declared, begin = text[4], 1
+        text = text.partition("\n")[2]
+    lines = text.splitlines(keepends=True)
+    headers = {mark: next(csv.reader(lines, delimiter=mark), []) for mark in declared or _SEPARATORS}
+    mark = max(headers, key=lambda mark: (_known(headers[mark]), len(headers[mark])))
+    reader = csv.reader(lines, delimiter=mark)
+    header = [name.strip() for name in next(reader, [])]
+    rows = []
+    for values in reader:
+        if not any(field.strip() for field in values):
+            continue
+        line = reader.line_num + begin
+        if len(values) != len(header):
+            raise ReseenError(
+                f"{shown(path)} line {line} has {len(values)} fields, its header {len(header)}: "
+                f"quote fields that hold {mark!r}"
+            )
+        rows.append((line, values))
+    if header and not rows:
+        raise ReseenError(f"{shown(path)} lists no image: add a row per image below the header")
+    return header, rows
+
+
+def _known(header: Sequence[str]) -> int:
+    """How many columns of a header mean something."""
+    try:
+        return len(meanings(header))
+    except ReseenError:  # two of one meaning, or a misspelt one: a header, too
+        return 1
+
+
+def _refuse_row_numbers(path: Path, columns: dict[str, str], identities: Sequence[str]) -> None:
+    """A column called id or label may number the images instead of the persons."""
+    name = columns.get("identity", "")
+    weak = name.strip().lower() in WEAK
+    if weak and len(identities) > 1 and len(set(identities)) == len(identities):
+        raise ReseenError(
+            f"{shown(path)}: the column {shown(name)!r} differs in every row, as if it numbered the images: call it "
+            "identity if these are persons, else remove it"
+        )

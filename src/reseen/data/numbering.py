@@ -2,52 +2,45 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 import numpy as np
 
+from reseen.data.spelling import is_number, value
 from reseen.errors import ReseenError
 from reseen.records import DISTRACTOR, JUNK, UNKNOWN_CAMERA, Labels
 
-_INTEGER = re.compile(r"([+-]?\d{1,18})(\.0+)?")  # "7.0": how spreadsheets and data frames write 7
+_SPECIAL = {"junk": str(JUNK), "distractor": str(DISTRACTOR)}
 
 
-def number_cameras(names: Sequence[str | None]) -> list[int]:
-    """Whole numbers stay as they are; other names become 1, 2, ... in sorted order; None and "" are unknown.
+def number_cameras(names: Sequence[object]) -> list[int]:
+    """Whole numbers stay as they are; other names become 1, 2, ... in sorted order; None, "" and -1 are unknown.
 
     Raises:
         ReseenError: a negative number other than -1 (which means unknown).
     """
-    known = {name for name in names if name}
-    if all(_INTEGER.fullmatch(name) for name in known):
-        numbers = {name: _integer(name) for name in known}
-        if min(numbers.values(), default=0) < UNKNOWN_CAMERA:
-            raise ReseenError(f"a camera cannot be {min(numbers.values())}: use numbers from 0, or names")
-    else:
-        numbers = {name: number for number, name in enumerate(sorted(known), start=1)}
-    return [numbers[name] if name else UNKNOWN_CAMERA for name in names]
+    texts = [value(name) for name in names]
+    numbers = _numbers(
+        set(texts) - {"", str(UNKNOWN_CAMERA)}, "a camera cannot be {}: use numbers from 0, or names"
+    )
+    return [numbers.get(text, UNKNOWN_CAMERA) for text in texts]
 
 
-def number_identities(names: Sequence[str]) -> Labels:
+def number_identities(names: Sequence[object]) -> Labels:
     """Whole numbers stay as they are; other names become 1, 2, ... in sorted order, int64 ``[M]``.
 
-    ``junk`` and ``distractor`` may stand for -1 and 0; "" (nobody said) becomes :data:`JUNK`.
+    ``junk`` and ``distractor`` may stand for -1 and 0, also among names; "" (nobody said) becomes :data:`JUNK`.
 
     Raises:
         ReseenError: a negative number other than -1.
     """
-    special = {"": JUNK, "junk": JUNK, "distractor": DISTRACTOR}
-    people = {name for name in names if name not in special}
-    if all(_INTEGER.fullmatch(name) for name in people):
-        numbers = {name: _integer(name) for name in people}
-        if min(numbers.values(), default=0) < JUNK:
-            raise ReseenError(
-                f"an identity cannot be {min(numbers.values())}: -1 is junk, persons start at 1"
-            )
-    else:
-        numbers = {name: number for number, name in enumerate(sorted(people), start=1)}
-    return np.array([special.get(name, numbers.get(name, JUNK)) for name in names], dtype=np.int64)
+    texts = [_SPECIAL.get(text.lower(), text) for text in map(value, names)]
+    special = {"": JUNK, str(JUNK): JUNK, str(DISTRACTOR): DISTRACTOR}
+    numbers = (
+        _numbers(set(texts) - set(special), "an identity cannot be {}: -1 is junk, persons start at 1")
+        | special
+    )
+    return np.array([numbers[text] for text in texts], dtype=np.int64)
 
 
 def persons_from_one(train: Labels, query: Labels, gallery: Labels) -> tuple[Labels, Labels, Labels]:
@@ -65,7 +58,11 @@ def persons_from_one(train: Labels, query: Labels, gallery: Labels) -> tuple[Lab
     )
 
 
-def _integer(name: str) -> int:
-    match = _INTEGER.fullmatch(name)
-    assert match
-    return int(match[1])
+def _numbers(texts: set[str], negative: str) -> dict[str, int]:
+    """The number of each text; ``negative`` is what to say of one below 0."""
+    below = [text for text in texts if is_number(text) and int(text) < 0]
+    if below:
+        raise ReseenError(negative.format(min(map(int, below))))
+    if all(map(is_number, texts)):
+        return {text: int(text) for text in texts}
+    return {text: number for number, text in enumerate(sorted(texts), start=1)}

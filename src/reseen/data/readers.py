@@ -1,84 +1,137 @@
-"""From a path to :class:`ReidData`: benchmark folders, a CSV manifest, or any folder of images."""
+"""From a path to :class:`ReidData`: benchmark folders, folders that are parts, a table, or any folder of images."""
 
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
-from reseen.data.layouts import is_market_layout, is_msmt17_layout, read_market_layout, read_msmt17
-from reseen.data.manifest import read_manifest
-from reseen.data.numbering import number_cameras
+from reseen.data.assembly import Row, assemble, scored_on_validation
+from reseen.data.benchmarks import style_of
+from reseen.data.layouts import (
+    GALLERY,
+    QUERY,
+    TRAIN,
+    is_market_layout,
+    is_msmt17_layout,
+    read_market_layout,
+    read_msmt17,
+)
+from reseen.data.manifest import SUFFIXES, read_manifest
+from reseen.data.parts import Part, parts_in, read_parts
 from reseen.data.paths import files_below, files_in, is_image, is_litter, shown
+from reseen.data.patterns import Patterns
+from reseen.data.spelling import TEST, VALIDATION, part_of
 from reseen.errors import ReseenError
-from reseen.records import Crop, ReidData
+from reseen.records import ReidData
+
+TEST_ON = (TEST, VALIDATION)
+PERSON_FOLDER = r"^([^/]+)/"  # an identity pattern: the first folder of a name
+
+_Read = Callable[[Path], ReidData]
 
 
-def open_data(path: str | Path, *, camera_pattern: str | None = None) -> ReidData:
+def open_data(
+    path: str | Path,
+    *,
+    camera_pattern: str | None = None,
+    identity_pattern: str | None = None,
+    test_on: str = TEST,
+) -> ReidData:
     """Read whatever is at ``path``.
 
-    - A ``.csv`` file: see :func:`reseen.data.manifest.read_manifest`.
-    - A folder in the layout of Market-1501, DukeMTMC-reID or MSMT17, or the folder that holds just one such.
-    - Any other folder: all images below it, sorted by name, for training and without identities.
+    - A ``.csv`` or ``.tsv`` file: see :func:`reseen.data.manifest.read_manifest`.
+    - A folder in the layout of Market-1501, DukeMTMC-reID or MSMT17, or one with parts (``train``, ``query``, ...: see
+      :func:`reseen.data.parts.read_parts`), or the folder that holds just one such.
+    - Any other folder: all images below it, sorted by name, for training.
 
     Only what lies in the folder decides, never the name of the folder or of those above it.
 
     Args:
-        camera_pattern: for a plain folder: a regular expression, searched in each image's name relative to
-            the folder; its only group, or its group ``camera``, is the camera. Numbers are kept, other names
-            numbered in sorted order; an image without a match has an unknown camera.
+        camera_pattern: a regular expression, searched in each image's name relative to the folder or to its part; its
+            only group, or its group ``camera``, is the camera. Numbers are kept, other names numbered in sorted order;
+            an image without a match has an unknown camera.
+        identity_pattern: the same for persons, group ``identity``.
+        test_on: ``test``, or ``validation``: queries and gallery are made of the validation part.
 
     Raises:
         ReseenError: nothing there, nothing in it that can be used, or a pattern that cannot be used.
     """
+    if test_on not in TEST_ON:
+        raise ReseenError(f"models can be tested on {' or '.join(TEST_ON)}, not on {test_on!r}")
     place = Path(os.path.expanduser(path))
+    data = _read(place, Patterns(camera_pattern, identity_pattern))
+    return scored_on_validation(data) if test_on == VALIDATION else data
+
+
+def _read(place: Path, patterns: Patterns) -> ReidData:
     if os.path.isfile(place):
-        if place.suffix.lower() != ".csv":
+        if place.suffix.lower() not in SUFFIXES:
             raise ReseenError(f"{shown(place)} is a file: give a folder of images or a .csv manifest")
-        _refuse_pattern(camera_pattern, "a manifest", "its column 'camera'")
+        _refuse_patterns(patterns, "a manifest", "its columns")
         return read_manifest(place)
     if not os.path.isdir(place):
         raise ReseenError(f"there is no folder {shown(place)}: check the path given as data")
-    benchmark = _benchmark(place)
-    if benchmark is not None:
-        _refuse_pattern(camera_pattern, "a benchmark's folder", "its file names")
-        folder, read = benchmark
+    found = _data_set(place, patterns)
+    if found is not None:
+        folder, read = found
         return read(folder)
-    return read_folder(place, camera_pattern=camera_pattern)
+    return read_folder(place, patterns)
 
 
-def read_folder(folder: Path, *, camera_pattern: str | None = None) -> ReidData:
-    """All images below ``folder`` as unlabelled training crops, sorted by relative name.
+def read_folder(folder: Path, patterns: Patterns) -> ReidData:
+    """All images below ``folder`` as training crops, sorted by relative name.
 
     Raises:
-        ReseenError: no image, or a pattern that is no regular expression, has no group, or matches nothing.
+        ReseenError: no image, a pattern that is no regular expression, has no group, or matches nothing; or parts of
+            data sets somewhere below it, which would all be trained on.
     """
     names = files_below(folder)
     images = [name for name in names if is_image(name)]
     if not images:
         raise ReseenError(f"{shown(folder)} holds no image (looked for .jpg, .png, .webp, ... at any depth)")
-    cameras = _cameras(images, camera_pattern, folder) if camera_pattern is not None else [None] * len(images)
-    return ReidData(
+    _refuse_heap(folder, images)
+    cameras = patterns.cameras(images) or [""] * len(images)
+    identities = patterns.identities(images) or [""] * len(images)
+    return assemble(
+        [
+            Row(folder / name, "train", identity, camera, shown(name))
+            for name, identity, camera in zip(images, identities, cameras, strict=True)
+        ],
         name=folder.resolve().name or "images",
         root=folder,
-        train=tuple(
-            Crop(folder / name, camera) for name, camera in zip(images, number_cameras(cameras), strict=True)
-        ),
-        skipped=tuple(f"{shown(name)}: not an image's file name" for name in names if not is_image(name)),
+        kind="one folder of images",
+        skipped=[f"{shown(name)}: not an image's file name" for name in names if not is_image(name)],
     )
 
 
-def _benchmark(place: Path) -> tuple[Path, Callable[[Path], ReidData]] | None:
+def _refuse_heap(folder: Path, images: Sequence[str]) -> None:
+    """Parts further below: which belong together cannot be told, and training would see the test images."""
+    places = {
+        "/".join(words[: depth + 1])
+        for words in (name.split("/")[:-1] for name in images)
+        for depth, word in enumerate(words)
+        if part_of(word) not in (None, "train", "train_all", "validation")
+    }
+    if places:
+        first = shown(min(places))
+        raise ReseenError(
+            f"{shown(folder)} holds parts of data sets further below ({first}): give the folder that holds {first}, "
+            "or a CSV manifest"
+        )
+
+
+def _data_set(place: Path, patterns: Patterns) -> tuple[Path, _Read] | None:
     """The folder in a known layout and its reader: ``place`` itself, or the only such folder in it."""
-    if read := _reader(place):
+    if read := _reader(place, patterns):
         return place, read
     if any(is_image(name) for name in files_in(place)):
         return None  # images beside it: a plain folder
     found = [
         (inner, read)
         for inner in sorted(place.iterdir())
-        if not is_litter(inner.name) and os.path.isdir(inner) and (read := _reader(inner))
+        if not is_litter(inner.name) and os.path.isdir(inner) and (read := _reader(inner, patterns))
     ]
     if len(found) > 1:
         names = ", ".join(shown(inner.name) for inner, _ in found)
@@ -86,34 +139,39 @@ def _benchmark(place: Path) -> tuple[Path, Callable[[Path], ReidData]] | None:
     return found[0] if found else None
 
 
-def _reader(folder: Path) -> Callable[[Path], ReidData] | None:
-    if is_market_layout(folder):
-        return read_market_layout
-    return read_msmt17 if is_msmt17_layout(folder) else None
+def _reader(folder: Path, patterns: Patterns) -> _Read | None:
+    if is_msmt17_layout(folder):
+        return partial(_without_patterns, read_msmt17, patterns)
+    if is_market_layout(folder) and _in_names(folder):
+        return partial(_without_patterns, read_market_layout, patterns)
+    found = parts_in(folder)
+    if is_market_layout(folder) and not patterns.given and set(found) <= {"train"}:
+        return read_market_layout  # which says how its files should be named
+    return partial(_parts, found, patterns) if found else None
 
 
-def _refuse_pattern(pattern: str | None, what: str, instead: str) -> None:
-    if pattern is not None:
+def _parts(found: dict[str, list[Part]], patterns: Patterns, folder: Path) -> ReidData:
+    return read_parts(folder, found, patterns)
+
+
+def _in_names(folder: Path) -> bool:
+    """Whether training images, and those of the test part, lie in their folders and are named like Market-1501's."""
+    there = [[name for name in files_in(folder / part) if is_image(name)] for part in (TRAIN, QUERY, GALLERY)]
+    named = [any(style_of(names).match(name) for name in names) for names in there if names]
+    inside = any(is_image(name) for part in (TRAIN, QUERY, GALLERY) for name in files_below(folder / part))
+    return all(named) if named else not inside
+
+
+def _without_patterns(read: _Read, patterns: Patterns, folder: Path) -> ReidData:
+    _refuse_patterns(patterns, "a benchmark's folder", "its file names")
+    return read(folder)
+
+
+def _refuse_patterns(patterns: Patterns, what: str, instead: str) -> None:
+    for name in patterns.given:
+        many = {"camera": "cameras", "identity": "persons"}[name]
+        article = "an" if name == "identity" else "a"
         raise ReseenError(
-            f"a camera pattern is for plain folders: {what} tells cameras by {instead}; leave it out"
+            f"{article} {name} pattern is for plain folders and folders with parts: {what} tells {many} by {instead}; "
+            "leave it out"
         )
-
-
-def _cameras(names: list[str], pattern: str, folder: Path) -> list[str | None]:
-    try:
-        compiled = re.compile(pattern)
-    except re.error as error:
-        raise ReseenError(f"the camera pattern {pattern!r} is not a regular expression: {error}") from error
-    if "camera" not in compiled.groupindex and compiled.groups != 1:
-        raise ReseenError(
-            f"the camera pattern {pattern!r} has {compiled.groups} groups: put one pair of parentheses "
-            f"around the camera, or name it (?P<camera>...)"
-        )
-    group: str | int = "camera" if "camera" in compiled.groupindex else 1
-    cameras = [match[group] if (match := compiled.search(name)) else None for name in names]
-    if not any(cameras):
-        raise ReseenError(
-            f"the camera pattern {pattern!r} matches no image below {shown(folder)}, "
-            f"for example {shown(names[0])}"
-        )
-    return cameras

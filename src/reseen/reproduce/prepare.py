@@ -57,7 +57,7 @@ def open_source(
                 count = progress.counter(f"draw street {seed}")
                 data = kind.draw(folder, FIRST_STREET + seed, count, streets)
         else:
-            opened = kind.task.open(source.path, wanted_by, Reading())
+            opened = kind.task.open(source.path, wanted_by, Reading(train_on_test=False))
             data = kind.task.usable(opened, max_bad_share, progress, ALONE)
     if not kind.tested(data):
         raise ReseenError(

@@ -244,7 +244,7 @@ def feature_map(
 CROPS: Task[Config, ReidData] = Task(
     name="crops",
     methods=("cacl", "cscl", "spcl", "cluster-contrast"),  # each is also the name of its recipe
-    options=frozenset({"camera_pattern", "branch", "view", "rerank"}),
+    options=frozenset({"camera_pattern", "identity_pattern", "test_on", "branch", "view", "rerank"}),
     configure=configuration,
     open=open_crops,
     usable=usable,

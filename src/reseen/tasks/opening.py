@@ -6,7 +6,10 @@ import os
 from pathlib import Path
 
 from reseen.data import fraction, join, open_data, open_search_data
+from reseen.data.benchmarks import as_published
 from reseen.data.paths import shown
+from reseen.data.same import refuse_tested
+from reseen.data.scene_doctor import KNOWN as KNOWN_SCENES
 from reseen.data.scenes import search_layout
 from reseen.errors import ReseenError
 from reseen.records import ReidData, SearchData
@@ -21,16 +24,23 @@ def open_crops(data: Path, wanted_by: str, how: Reading = USUAL) -> ReidData:
         wanted_by: method or run, named in the error.
 
     Raises:
-        ReseenError: as there, or ``data`` holds scenes.
+        ReseenError: as there, ``data`` holds scenes, or pictures to train on are those to be tested on.
     """
     scenes = _holds_scenes(data)
     try:
-        images = open_data(data, camera_pattern=how.camera_pattern)
+        images = open_data(
+            data,
+            camera_pattern=how.camera_pattern,
+            identity_pattern=how.identity_pattern,
+            test_on=how.test_on,
+        )
     except ReseenError:
         if not scenes:
             raise
     else:
         if not scenes or images.query is not None:  # a benchmark of crops beside one of scenes
+            if how.train_on_test is False and not as_published(images.name, images):
+                _refuse_tested_crops(images)
             return images
     raise ReseenError(
         f"{wanted_by} works on crops of persons and {shown(data)} holds scenes: "
@@ -50,7 +60,18 @@ def open_scenes(data: Path, wanted_by: str, how: Reading = USUAL) -> SearchData:
             "CUHK-SYSU or PRW or a COCO .json (docs/data.md), or take a method for crops"
         )
     scenes = join([open_search_data(data), *(open_scenes(path, wanted_by) for path in how.also)])
+    if how.train_on_test is False and scenes.name not in KNOWN_SCENES:
+        refuse_tested(
+            [scene.path for scene in scenes.train], [scene.path for scene in scenes.test], scenes.root
+        )
     return scenes if how.share == 1 else fraction(scenes, how.share, seed=0)
+
+
+def _refuse_tested_crops(images: ReidData) -> None:
+    tested = [part.crops for part in (images.query, images.gallery) if part is not None]
+    refuse_tested(
+        [crop.path for crop in images.train], [crop.path for crops in tested for crop in crops], images.root
+    )
 
 
 def _holds_scenes(data: Path) -> bool:

@@ -43,11 +43,18 @@ class Settings:
 
 @dataclass(frozen=True)
 class Reading:
-    """How data is read: ``camera_pattern`` for crops; for scenes further training sets and a share of all of them."""
+    """How data is read, for crops: ``camera_pattern``, ``identity_pattern``, ``test_on`` (test, or validation instead).
+
+    For scenes: further training sets and a share of all of them. For both ``train_on_test``: whether a picture may be
+    trained on and tested on; None where nothing is trained, and so nobody looks.
+    """
 
     camera_pattern: str | None = None
+    identity_pattern: str | None = None
+    test_on: str = "test"
     also: tuple[Path, ...] = ()
     share: float = 1.0
+    train_on_test: bool | None = None
 
 
 USUAL = Reading()
