@@ -25,7 +25,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 ROOMS = (
     *("errors", "files", "progress", "records", "config", "device", "compiled", "data", "street", "models"),
     *("clustering", "losses", "memory", "metrics", "evaluation", "distributed", "training", "methods"),
-    *("inference", "pages", "tasks", "reports", "commands", "reproduce", "cli"),
+    *("inference", "footage", "pages", "tasks", "reports", "commands", "reproduce", "cli"),
 )
 # What DESIGN promises to others, with names, kinds and defaults of every parameter.
 PUBLIC_FUNCTIONS = {

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -16,9 +16,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from reseen.config import Config
-from reseen.data import SceneView, in_file_pixels, read_image
+from reseen.data import SceneView, in_file_pixels
 from reseen.data.boxes import cut_to_image
-from reseen.data.images import pillow_pixels
+from reseen.data.images import image_pixels
 from reseen.data.scene_transforms import padded, seen_scene
 from reseen.device import autocast, precision_here, resolve_device
 from reseen.errors import ReseenError
@@ -29,6 +29,7 @@ from reseen.evaluation.two_steps import cut_out, detect_persons, embed_images, f
 from reseen.methods import get_method
 from reseen.models import Encoder
 from reseen.models.embedding import evaluation_mode
+from reseen.models.fingerprint import model_fingerprint
 from reseen.models.search import SearchNetwork
 from reseen.records import Crop, Probe, Scene, SceneDetections
 from reseen.training import LAST, Checkpoint, Method, read_checkpoint
@@ -143,10 +144,18 @@ class Embedder:
             crops = tuple(Crop(Path(image)) for image in many)
             features = embed_crops(self.encoder, crops, self.config, grey=self.grey)
         else:
-            pixels = [image_pixels(image) for image in many]
-            features = embed_images(self.encoder, pixels, self.config, grey=self.grey)
+            features = self.of_pixels([image_pixels(image) for image in many])
         result: NDArray[np.float32] = features.numpy()
         return result
+
+    def of_pixels(self, crops: Sequence[Tensor]) -> Tensor:
+        """Features ``[n, D]``, on the CPU, of crops uint8 ``[3, h, w]`` of any size."""
+        return embed_images(self.encoder, crops, self.config, grey=self.grey)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Digest of weights and preprocessing: features of another fingerprint are another model's."""
+        return _fingerprint(self.encoder, self.config, grey=self.grey)
 
 
 class PersonSearcher:
@@ -163,13 +172,12 @@ class PersonSearcher:
         config: Config,
         *,
         device: str | None = None,
-        embed_cuts: Callable[[Sequence[Tensor]], Tensor] | None = None,
+        second: Embedder | None = None,
     ) -> None:
         """
         Args:
             device: auto, cpu, cuda or cuda:N; None is the one that ``config`` names, or this machine's own.
-            embed_cuts: features ``[n, D]`` of persons that are cut out (uint8 ``[3, h, w]``), in place of the network's
-                own: a search in two steps.
+            second: what embeds the persons that are cut out, in place of the network: a search in two steps.
         """
         if device is None:
             self.device, self.precision = available(config)
@@ -178,7 +186,7 @@ class PersonSearcher:
             self.precision = precision_here(self.device, config.train.precision)
         self.network = network.to(self.device)
         self.config = config
-        self._embed_cuts = embed_cuts
+        self._second = second
 
     @classmethod
     def load(cls, source: str | Path, *, device: str | None = None) -> PersonSearcher:
@@ -188,10 +196,10 @@ class PersonSearcher:
             ReseenError: no such file, a damaged one, or a model for crops.
         """
         place = Path(source)
-        if all((place / step).is_dir() for step in STEPS):
+        if _in_two_steps(place):
             network, checkpoint = load_searcher(place / "detector")
-            _, cuts = cut_embedder(place, device=device)
-            return cls(network, checkpoint.config, device=device, embed_cuts=cuts)
+            _, second = second_step(place, device=device)
+            return cls(network, checkpoint.config, device=device, second=second)
         network, checkpoint = load_searcher(place)
         return cls(network, checkpoint.config, device=device)
 
@@ -213,11 +221,11 @@ class PersonSearcher:
             kept = torch.nonzero(scores >= min_score).squeeze(1)
             kept = kept[scores[kept].argsort(descending=True, stable=True)]
             boxes, scores = boxes[kept].float(), scores[kept].float()
-            if self._embed_cuts is None:
+            if self._second is None:
                 features = features_of(self.network, maps, images, [boxes], self.config)
         found = in_file_pixels(boxes, scale).cpu().numpy()
-        if self._embed_cuts is not None:
-            features = self._embed_cuts(cut_out(image, found))
+        if self._second is not None:
+            features = self._second.of_pixels(cut_out(image, found))
         return SceneDetections(found, scores.cpu().numpy(), features.float().cpu().numpy())
 
     def embed(self, scene: Any, boxes: ArrayLike) -> NDArray[np.float32]:
@@ -240,8 +248,8 @@ class PersonSearcher:
                 f"box {lost[0]} is {given[lost[0]].tolist()}: in an image of {width} x {height} pixels it shows "
                 "nobody; give x1, y1, x2, y2 with x1 < x2 and y1 < y2 that reach into the image"
             )
-        if self._embed_cuts is not None:
-            features = self._embed_cuts(cut_out(image, inside))
+        if self._second is not None:
+            features = self._second.of_pixels(cut_out(image, inside))
         else:
             images, _, scale = self._seen(image)
             pixels = torch.from_numpy(inside).to(self.device) * scale.repeat(2)
@@ -251,6 +259,19 @@ class PersonSearcher:
                 )
         result: NDArray[np.float32] = features.float().cpu().numpy()
         return result
+
+    @property
+    def dim(self) -> int:
+        """D of its features."""
+        if self._second is not None:
+            return self._second.dim
+        return self.network.dim * (2 if self.config.search.paths_at_test == "both" else 1)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Digest of weights and preprocessing, of both steps where there are two."""
+        own = _fingerprint(self.network, self.config)
+        return own if self._second is None else f"{own}+{self._second.fingerprint}"
 
     @contextmanager
     def _inference(self) -> Iterator[None]:
@@ -267,44 +288,49 @@ class PersonSearcher:
         return images, sizes, seen.scale.to(self.device)
 
 
-def image_pixels(image: Any) -> Tensor:
-    """uint8 ``[3, H, W]`` of a path, a PIL image (upright, RGB) or an array uint8 ``[H, W, 3]`` or ``[H, W]``.
+def load_model(source: str | Path, *, device: str | None = None) -> Embedder | PersonSearcher:
+    """What a run folder or a checkpoint file holds: an :class:`Embedder` or a :class:`PersonSearcher`.
 
     Raises:
-        ReseenError: it is none of these, or cannot be read.
+        ReseenError: no such file, or a damaged one.
     """
-    if isinstance(image, str | Path):
-        return read_image(image)
-    if isinstance(image, Image.Image):
-        return pillow_pixels(image)
-    array = np.asarray(image)
-    if array.ndim == 2:
-        array = np.repeat(array[:, :, None], 3, axis=2)
-    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or not array.size:
-        raise ReseenError(
-            f"an image is a path, a PIL image, or an array uint8 [H, W, 3]; not {array.dtype} {list(array.shape)}"
-        )
-    return torch.from_numpy(np.ascontiguousarray(array)).permute(2, 0, 1)
+    place = Path(source)
+    if _in_two_steps(place):
+        return PersonSearcher.load(place, device=device)
+    network, checkpoint = _load(place, None)
+    if isinstance(network, SearchNetwork):
+        return PersonSearcher(network, checkpoint.config, device=device)
+    grey = sees_grey(checkpoint.config, checkpoint.state["deployed"])
+    return Embedder(cast(Encoder, network), checkpoint.config, grey=grey, device=device)
 
 
-def cut_embedder(
-    run_dir: Path, *, epoch: str = "last", device: str | None = None
-) -> tuple[int, Callable[[Sequence[Tensor]], Tensor]]:
-    """The second step of a run in two steps: the epoch it is of, and features ``[n, D]`` of what is cut out."""
+def _in_two_steps(place: Path) -> bool:
+    return all((place / step).is_dir() for step in STEPS)
+
+
+def _fingerprint(network: nn.Module, config: Config, *, grey: bool = False) -> str:
+    sizes = {"height": config.data.height, "width": config.data.width, "grey": grey}
+    pixels = {"mean": list(config.data.mean), "std": list(config.data.std)}
+    scene = [config.search.long_side, config.search.short_side, config.search.paths_at_test]
+    return model_fingerprint(network.state_dict(), {**sizes, **pixels, "scene": scene})
+
+
+def second_step(run_dir: Path, *, epoch: str = "last", device: str | None = None) -> tuple[int, Embedder]:
+    """The second step of a run in two steps, which embeds what is cut out, and the epoch it is of."""
     encoder, checkpoint = load_encoder(chosen_file(run_dir / "reid", epoch))
-    config = checkpoint.config if device is None else _on(checkpoint.config, device)
-    grey = sees_grey(config, checkpoint.state["deployed"])
-    return int(checkpoint.state["epoch"]), partial(embed_images, encoder, config=config, grey=grey)
+    grey = sees_grey(checkpoint.config, checkpoint.state["deployed"])
+    embedder = Embedder(encoder, checkpoint.config, grey=grey, device=device)
+    return int(checkpoint.state["epoch"]), embedder
 
 
 def two_step_finder(run_dir: Path, *, epoch: str = "last", step: Step | None = None) -> tuple[int, Finder]:
     """What finds the persons of scenes, and features of probes, by both steps of a run; and the second's epoch."""
     network, detector = load_searcher(run_dir / "detector")
-    number, embed = cut_embedder(run_dir, epoch=epoch)
+    number, second = second_step(run_dir, epoch=epoch)
 
     def find(scenes: Sequence[Scene], names: Sequence[str], probes: Sequence[Probe]) -> FoundScenes:
         found = detect_persons(network, scenes, detector.config, step=step)
-        return find_in_two_steps(found, embed, scenes, names, probes=probes, step=step)
+        return find_in_two_steps(found, second.of_pixels, scenes, names, probes=probes, step=step)
 
     return number, find
 

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -84,6 +85,26 @@ def pillow_pixels(image: Image.Image) -> Tensor:
         raise ReseenError(f"{name} {error}") from error
     except Exception as error:  # Pillow's decoders raise almost anything on damaged data
         raise ReseenError(f"{name} cannot be decoded ({error}): replace it") from error
+
+
+def image_pixels(image: Any) -> Tensor:
+    """uint8 ``[3, H, W]`` of a path, a PIL image (upright, RGB) or an array uint8 ``[H, W, 3]`` or ``[H, W]``.
+
+    Raises:
+        ReseenError: it is none of these, or cannot be read.
+    """
+    if isinstance(image, str | Path):
+        return read_image(image)
+    if isinstance(image, Image.Image):
+        return pillow_pixels(image)
+    array = np.asarray(image)
+    if array.ndim == 2:
+        array = np.repeat(array[:, :, None], 3, axis=2)
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or not array.size:
+        raise ReseenError(
+            f"an image is a path, a PIL image, or an array uint8 [H, W, 3]; not {array.dtype} {list(array.shape)}"
+        )
+    return torch.from_numpy(np.ascontiguousarray(array)).permute(2, 0, 1)
 
 
 def scan_images(

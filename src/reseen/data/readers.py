@@ -73,7 +73,7 @@ def _read(place: Path, patterns: Patterns) -> ReidData:
         return read_manifest(place)
     if not os.path.isdir(place):
         raise ReseenError(f"there is no folder {shown(place)}: check the path given as data")
-    found = _data_set(place, patterns)
+    found = data_set_in(place, patterns)
     if found is not None:
         folder, read = found
         return read(folder)
@@ -122,7 +122,7 @@ def _refuse_heap(folder: Path, images: Sequence[str]) -> None:
         )
 
 
-def _data_set(place: Path, patterns: Patterns) -> tuple[Path, _Read] | None:
+def data_set_in(place: Path, patterns: Patterns) -> tuple[Path, _Read] | None:
     """The folder in a known layout and its reader: ``place`` itself, or the only such folder in it."""
     if read := _reader(place, patterns):
         return place, read

@@ -17,7 +17,7 @@ Colour = tuple[int, int, int]
 OUTFITS = 8  # colour triples in use at once; 140 identities on 8 outfits is about 17 per outfit
 
 # Purposes keep the random streams of one seed apart; they are part of what a seed means: never renumber.
-PEOPLE, TEXTURE_ORDER, OUTFIT_ORDER, CAMERA, BACKGROUND, PRESENCE, TRACK, FRAME, SCENE, DECK = range(10)
+PEOPLE, TEXTURE_ORDER, OUTFIT_ORDER, CAMERA, BACKGROUND, PRESENCE, TRACK, FRAME, SCENE, DECK, WALK = range(11)
 
 # (top, accent of the texture, lower garment)
 _OUTFIT_COLOURS: tuple[tuple[Colour, Colour, Colour], ...] = (

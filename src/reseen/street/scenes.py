@@ -56,7 +56,9 @@ class SceneShot:
 
 
 @dataclass(frozen=True)
-class _Standing:
+class Standing:
+    """Where a figure stands, and how."""
+
     x: float  # of the foot point, scene pixels
     ground: float  # y of the foot point, scene pixels
     height: float  # scene pixels
@@ -199,18 +201,18 @@ def draw_scene(seed: int, shot: SceneShot) -> tuple[Image.Image, NDArray[np.floa
     canvas = background_of(seed, shot.camera).resize(size, Image.Resampling.BILINEAR)
     boxes = np.zeros((len(standing), 4), dtype=np.float32)
     for i in sorted(range(len(standing)), key=lambda k: standing[k].ground):  # the far ones first
-        boxes[i] = _paint(canvas, people[i], standing[i])
+        boxes[i] = paint(canvas, people[i], standing[i])
     return develop(canvas.reduce(SUPERSAMPLE), camera, rng), boxes
 
 
-def _placements(camera: Camera, people: list[Person], rng: np.random.Generator) -> list[_Standing]:
+def _placements(camera: Camera, people: list[Person], rng: np.random.Generator) -> list[Standing]:
     """Places for everybody such that nobody is nearly hidden; after 30 tries the last place is taken."""
-    placed: list[_Standing] = []
+    placed: list[Standing] = []
     for person in people:
         for _ in range(_TRIES):
             ground = float(rng.uniform(*camera.ground))
             yaw = camera.yaw if rng.random() < 0.5 else float(rng.uniform(0, 2 * np.pi))
-            candidate = _Standing(
+            candidate = Standing(
                 x=float(rng.uniform(0.02, 0.98)) * SCENE_WIDTH,
                 ground=ground,
                 height=body_height(camera, ground) * person.stature,
@@ -223,7 +225,7 @@ def _placements(camera: Camera, people: list[Person], rng: np.random.Generator) 
     return placed
 
 
-def _hidden_share(a: _Standing, b: _Standing) -> float:
+def _hidden_share(a: Standing, b: Standing) -> float:
     """Share of the farther figure's rough box that the nearer one's covers."""
     far, near = (a, b) if a.ground < b.ground else (b, a)
     half_far, half_near = 0.16 * far.height, 0.16 * near.height
@@ -232,7 +234,7 @@ def _hidden_share(a: _Standing, b: _Standing) -> float:
     return max(0.0, wide) * max(0.0, high) / (2 * half_far * far.height)
 
 
-def _paint(canvas: Image.Image, person: Person, where: _Standing) -> tuple[float, float, float, float]:
+def paint(canvas: Image.Image, person: Person, where: Standing) -> tuple[float, float, float, float]:
     """Paint a figure with its shadow; its box in scene pixels, cut at the border."""
     scale = where.height * SUPERSAMPLE
     left, down, right, up = (reach * scale for reach in REACH)
