@@ -41,21 +41,24 @@ def split(commands: Any) -> None:
 
         return split
 
-    text = "hold out training identities for validation: a manifest for --data"
+    text = "training, validation, query and gallery of labelled images: a manifest for --data"
     parser = add_command(commands, "split", text, load)
     parser.add_argument("data", type=Path, metavar="PATH", help="labelled data set of crops")
     parser.add_argument(
         "--out", type=Path, default=Path("split.csv"), metavar="FILE", help="(default: %(default)s)"
     )
     parser.add_argument(
-        "--held-out",
-        type=int,
-        default=100,
-        metavar="N",
-        help="identities, the last ones (default: %(default)s)",
+        "--queries", type=int, metavar="N", help="of each tested person under each camera (default: 1)"
     )
+    more = "share of the persons who are tested, where there is no test part (default: 0.3)"
+    parser.add_argument("--test", type=float, metavar="SHARE", help=more)
+    more = "share of the persons for --test-on validation (default: 0.1; 0: none)"
+    parser.add_argument("--validation", type=float, metavar="SHARE", help=more)
+    parser.add_argument("--seed", type=int, metavar="N", help="who is drawn (default: 0)")
+    more = "instead: the last N training identities are query and gallery; nothing else is tested"
+    parser.add_argument("--held-out", type=int, metavar="N", help=more)
     parser.add_argument(
-        "--identities", type=int, metavar="N", help="train on the first N others only (default: all)"
+        "--identities", type=int, metavar="N", help="with it: train on the first N others only"
     )
     parser.add_argument("--camera-pattern", metavar="REGEX", help="where file names hold the camera")
     parser.add_argument("--identity-pattern", metavar="REGEX", help="where file names hold the person")

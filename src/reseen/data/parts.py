@@ -17,6 +17,7 @@ from reseen.data.spelling import EVERYTHING, GALLERY, PARTS, QUERY, TEST, TRAIN,
 from reseen.errors import ReseenError
 from reseen.records import ReidData
 
+PLAIN = "one folder of images"  # what a folder is that is nothing else
 _UNLABELLED = (TRAIN, EVERYTHING)  # parts that nobody has to have labelled
 _WRAPPERS = frozenset({"images", "image", "imgs", "img", "crops", "jpg", "jpgs", "jpegs", "png"})
 _CAMERA_NAME = re.compile(r"(c|cam|camera|kamera)[\W_]*\d+", re.IGNORECASE)
@@ -84,6 +85,18 @@ def read_parts(folder: Path, found: dict[str, list[Part]], patterns: Patterns) -
         kind=f"the parts {shown(listed)}",
         skipped=skipped,
     )
+
+
+def folder_per_person(data: ReidData) -> bool:
+    """Whether ``data`` is a plain folder of sub-folders, two or more, none of which is called like a camera."""
+    inside = [
+        crop.path.relative_to(data.root).parts[:-1]
+        for crop in data.train
+        if crop.path.is_relative_to(data.root)
+    ]
+    persons = {folders[0] for folders in inside if folders}
+    whole = len(inside) == len(data.train) and all(inside)
+    return data.kind == PLAIN and whole and len(persons) > 1 and not any(map(_CAMERA_NAME.fullmatch, persons))
 
 
 def _rows(root: Path, place: Part, patterns: Patterns, skipped: list[str]) -> list[Row]:

@@ -19,7 +19,7 @@ from reseen.data.layouts import (
     read_msmt17,
 )
 from reseen.data.manifest import SUFFIXES, read_manifest
-from reseen.data.parts import Part, parts_in, read_parts
+from reseen.data.parts import PLAIN, Part, parts_in, read_parts
 from reseen.data.paths import files_below, files_in, is_image, is_litter, shown
 from reseen.data.patterns import Patterns
 from reseen.data.spelling import TEST, VALIDATION, part_of
@@ -101,7 +101,7 @@ def read_folder(folder: Path, patterns: Patterns) -> ReidData:
         ],
         name=folder.resolve().name or "images",
         root=folder,
-        kind="one folder of images",
+        kind=PLAIN,
         skipped=[f"{shown(name)}: not an image's file name" for name in names if not is_image(name)],
     )
 

@@ -1,19 +1,140 @@
-"""Training identities held out, so that settings are chosen without the test set."""
+"""Persons held out: to test on, where nobody made a test part, and to choose settings without one."""
 
 from __future__ import annotations
 
 import csv
 import io
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from reseen.data.manifest import COLUMNS
 from reseen.data.paths import shown
+from reseen.data.queries import across_cameras, choose_queries
+from reseen.data.same import same_pictures
 from reseen.errors import ReseenError
 from reseen.files import write_file
-from reseen.records import UNKNOWN_CAMERA, LabelledCrops, Labels, ReidData
+from reseen.records import DISTRACTOR, UNKNOWN_CAMERA, Crop, LabelledCrops, Labels, ReidData, cameras_of
+
+FEWEST = 2  # persons of a part: with one there is nobody to mistake for
+
+
+@dataclass(frozen=True)
+class Shares:
+    """How persons are dealt: shares of all persons, ``queries`` of each person under each camera, ``seed``."""
+
+    test: float = 0.3
+    validation: float = 0.1
+    queries: int = 1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("test", "validation"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ReseenError(
+                    f"--{name} {getattr(self, name):g}: give a share of the persons, from 0 to below 1"
+                )
+        if self.queries < 1 or self.seed < 0:
+            raise ReseenError("--queries has to be 1 or more, --seed 0 or more")
+
+
+def split_persons(data: ReidData, shares: Shares = Shares()) -> ReidData:
+    """Deal the labelled training images of ``data`` to training, validation, query and gallery, person by person.
+
+    Nobody is in two parts but query and gallery. Who is tested is drawn among those whom the gallery can answer: seen
+    under two cameras, or, where fewer than two cameras are known, in two images. A test part that is there stays.
+    Images of whom nobody said who they are are left out: they may show those who are tested.
+
+    Raises:
+        ReseenError: nobody labelled the images, or there are too few persons.
+    """
+    labels = data.train_identities
+    if labels is None:
+        raise ReseenError(
+            f"{shown(data.root)} has no identities for its training images: a split by person needs them; give "
+            "--identity-pattern, a folder per person, or a manifest with a column identity"
+        )
+    tested = data.query is not None and data.gallery is not None
+    cameras, named = cameras_of(data.train), labels > DISTRACTOR
+    across = across_cameras(cameras[named])
+    persons = np.unique(labels[named])
+    answered = np.unique(labels[choose_queries(labels, cameras, across=across)])
+    counts = [0 if tested else _count(shares.test, len(persons)), _count(shares.validation, len(persons))]
+    if sum(counts) > len(answered) or len(persons) - sum(counts) < FEWEST:
+        seen = "under two cameras" if across else "in two images"
+        raise ReseenError(
+            f"{shown(data.root)} has {len(persons)} persons, {len(answered)} of them seen {seen}: too few for "
+            f"{counts[0]} to test, {counts[1]} to validate and {FEWEST} to train on; lower --test or --validation, or "
+            "give more"
+        )
+    draw = np.random.default_rng(shares.seed)
+    dealt = draw.permutation(answered)
+    test, held = dealt[: counts[0]], dealt[counts[0] : sum(counts)]
+    rows = draw.permutation(np.flatnonzero(np.isin(labels, test)))
+    asked = choose_queries(labels[rows], cameras[rows], each=shares.queries, across=across)
+    kept = named & ~np.isin(labels, [*test, *held])
+    unnamed = int((~named).sum())
+    note = (f"{unnamed:,} images of whom nobody said who they are",) if unnamed else ()
+    return replace(
+        data,
+        train=tuple(data.train[row] for row in np.flatnonzero(kept)),
+        train_identities=labels[kept],
+        query=data.query if tested else _labelled(data, labels, np.sort(rows[asked])),
+        gallery=data.gallery if tested else _labelled(data, labels, np.sort(rows[~asked])),
+        validation=_labelled(data, labels, np.flatnonzero(np.isin(labels, held)))
+        if len(held)
+        else data.validation,
+        skipped=(*data.skipped, *note),
+    )
+
+
+def without_doubles(data: ReidData) -> ReidData:
+    """``data`` without pictures that are there twice: the first one stays, that of the test part before others.
+
+    Of the same picture under two persons none stays. All are named in ``skipped``.
+    """
+    parts = {"query": data.query, "gallery": data.gallery, "validation": data.validation}
+    listed = [(name, row) for name, part in parts.items() if part is not None for row in range(len(part))]
+    listed += [("train", row) for row in range(len(data.train))]
+    crops = [crop for part in parts.values() if part is not None for crop in part.crops] + list(data.train)
+    labels = [part.identities for part in parts.values() if part is not None]
+    nobody = np.zeros(len(data.train), dtype=np.int64)
+    people = np.concatenate([*labels, nobody if data.train_identities is None else data.train_identities])
+    out: set[tuple[str, int]] = set()
+    notes = []
+    for rows in same_pictures(crop.path for crop in crops):
+        two = len({int(people[row]) for row in rows if people[row] > DISTRACTOR}) > 1
+        first = shown(crops[rows[0]].path)
+        if two:
+            notes.append(f"{first}: the same picture under two persons, {shown(crops[rows[1]].path)}")
+        else:
+            notes += [f"{shown(crops[row].path)}: the same picture as {first}" for row in rows[1:]]
+        out.update(listed[row] for row in (rows if two else rows[1:]))
+    kept = {
+        name: np.array([row for row in range(size) if (name, row) not in out], dtype=np.int64)
+        for name, size in (
+            ("train", len(data.train)),
+            *((n, len(p)) for n, p in parts.items() if p is not None),
+        )
+    }
+
+    def without(name: str, part: LabelledCrops | None) -> LabelledCrops | None:
+        if part is None:
+            return None
+        return LabelledCrops(tuple(part.crops[row] for row in kept[name]), part.identities[kept[name]])
+
+    known = data.train_identities
+    return replace(
+        data,
+        train=tuple(data.train[row] for row in kept["train"]),
+        train_identities=None if known is None else known[kept["train"]],
+        query=without("query", data.query),
+        gallery=without("gallery", data.gallery),
+        validation=without("validation", data.validation),
+        skipped=(*data.skipped, *notes),
+    )
 
 
 def validation_split(data: ReidData, held_out: int, *, identities: int | None = None) -> ReidData:
@@ -51,19 +172,28 @@ def validation_split(data: ReidData, held_out: int, *, identities: int | None = 
 
 
 def write_manifest(path: Path, data: ReidData) -> None:
-    """``data`` as a CSV manifest, images by their absolute path. Raises ReseenError where it cannot be written."""
+    """``data`` as a CSV manifest, images by their absolute path. Raises ReseenError where it cannot be written.
+
+    A training image of whom nobody said who it is has no identity.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
-    none = np.full(len(data.train), "", dtype=object)
-    parts = [("train", data.train, none if data.train_identities is None else data.train_identities)]
-    labelled = (("query", data.query), ("gallery", data.gallery))
-    parts += [(name, part.crops, part.identities) for name, part in labelled if part is not None]
+    known: Sequence[object] = [""] * len(data.train)
+    if data.train_identities is not None:
+        known = ["" if identity < 0 else identity for identity in data.train_identities.tolist()]
+    parts: list[tuple[str, tuple[Crop, ...], Sequence[object]]] = [("train", data.train, known)]
+    labelled = (("validation", data.validation), ("query", data.query), ("gallery", data.gallery))
+    parts += [(name, part.crops, part.identities.tolist()) for name, part in labelled if part is not None]
     for name, crops, identities in parts:
         for crop, identity in zip(crops, identities, strict=True):
             camera = "" if crop.camera == UNKNOWN_CAMERA else crop.camera
             writer.writerow((crop.path.resolve(), camera, identity, name))
     write_file(path, text.getvalue().encode("utf-8", "surrogateescape"), "choose another --out")
+
+
+def _count(share: float, persons: int) -> int:
+    return max(FEWEST, round(share * persons)) if share else 0
 
 
 def _first_of_each(identities: Labels, cameras: Labels) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -47,12 +48,17 @@ def usable(images: ReidData, max_bad_share: float, progress: Progress, ranks: Ra
 
     train, kept = scan(images.train, "images")
     query, gallery = scan_labelled(images.query, "query"), scan_labelled(images.gallery, "gallery")
-    for problem in skipped[:NAMED]:
-        progress.say(f"skipped: {problem}")
-    if len(skipped) > NAMED:
-        progress.say(f"skipped: {len(skipped) - NAMED} more (reseen doctor names them all)")
+    say_skipped(skipped, progress.say)
     identities = images.train_identities[kept] if images.train_identities is not None else None
     return replace(images, train=train, train_identities=identities, query=query, gallery=gallery)
+
+
+def say_skipped(lines: Sequence[str], say: Callable[[str], object]) -> None:
+    """The first :data:`NAMED` of what is left out, and how many more there are."""
+    for line in lines[:NAMED]:
+        say(f"skipped: {line}")
+    if len(lines) > NAMED:
+        say(f"skipped: {len(lines) - NAMED} more (reseen doctor names them all)")
 
 
 def usable_scenes(
@@ -66,11 +72,7 @@ def usable_scenes(
     checked, problems = scan_scenes(
         data, max_bad_share=max_bad_share, progress=progress.counter("check scenes")
     )
-    skipped = [*checked.skipped, *problems]
-    for line in skipped[:NAMED]:
-        progress.say(f"skipped: {line}")
-    if len(skipped) > NAMED:
-        progress.say(f"skipped: {len(skipped) - NAMED} more (reseen doctor names them all)")
+    say_skipped((*checked.skipped, *problems), progress.say)
     try:
         if checked.test and checked.probes:
             open_galleries(checked)
