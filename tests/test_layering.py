@@ -25,7 +25,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 ROOMS = (
     *("errors", "files", "progress", "records", "config", "device", "compiled", "data", "street", "models"),
     *("clustering", "losses", "memory", "metrics", "evaluation", "distributed", "training", "methods"),
-    *("inference", "footage", "pages", "tasks", "reports", "commands", "reproduce", "cli"),
+    *("inference", "footage", "pages", "tasks", "gallery", "reports", "commands", "reproduce", "cli"),
 )
 # What DESIGN promises to others, with names, kinds and defaults of every parameter.
 PUBLIC_FUNCTIONS = {
@@ -186,7 +186,14 @@ def test_six_calls_lead_from_a_command_to_the_arithmetic_of_a_loss(tmp_path, mon
 
 
 def test_the_public_door_says_what_is_behind_it():
-    assert set(reseen.__all__) == {"Embedder", "PersonSearcher", "evaluate", "train", *reseen.ROOMS}
+    assert set(reseen.__all__) == {
+        "Embedder",
+        "Gallery",
+        "PersonSearcher",
+        "evaluate",
+        "train",
+        *reseen.ROOMS,
+    }
     assert set(dir(reseen)) == {*reseen.__all__, "__version__"}
     assert all(getattr(reseen, name) is not None for name in reseen.__all__)
     assert list(inspect.signature(reseen.train).parameters)[:3] == ["method", "data", "run_dir"]

@@ -7,6 +7,7 @@
     similarity = features @ features.T
 
     persons = reseen.PersonSearcher.load("runs/scenes")("scene.jpg")  # boxes, scores, features
+    hits = reseen.Gallery.open("gallery/", reseen.Embedder.load(run_dir)).search("person.jpg")
     scores = reseen.evaluate(run_dir, "market1501/")
 
 Everything else is in the rooms: ``reseen.clustering``, ``reseen.losses``, ``reseen.memory``, ``reseen.metrics``,
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from reseen.gallery import Gallery as Gallery
     from reseen.inference import Embedder as Embedder
     from reseen.inference import PersonSearcher as PersonSearcher
 
@@ -40,8 +42,8 @@ ROOMS = (
     "street",
     "training",
 )
-CLASSES = ("Embedder", "PersonSearcher")
-__all__ = ["Embedder", "PersonSearcher", "evaluate", "train", *ROOMS]
+CLASSES = {"Embedder": "inference", "Gallery": "gallery", "PersonSearcher": "inference"}
+__all__ = ["Embedder", "Gallery", "PersonSearcher", "evaluate", "train", *ROOMS]
 
 
 def train(
@@ -120,7 +122,7 @@ def __getattr__(name: str) -> Any:
     if name in ROOMS:
         return import_module(f"reseen.{name}")
     if name in CLASSES:
-        return getattr(import_module("reseen.inference"), name)
+        return getattr(import_module(f"reseen.{CLASSES[name]}"), name)
     raise AttributeError(f"module 'reseen' has no attribute {name!r}")
 
 

@@ -1,0 +1,103 @@
+"""The files of a gallery, in a folder or on object storage: the one way to look at them and to take notes there."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from pyarrow import fs
+
+from reseen.errors import ReseenError
+
+WAIT = 60.0  # seconds for another writer's batch; an erasure may take longer
+CHUNK = 2**24  # bytes of a file in memory
+
+
+def is_remote(place: str) -> bool:
+    return place.startswith("s3://")
+
+
+class Files:
+    """Everything below ``place``: a folder, or ``s3://bucket/prefix`` (keys, endpoint and region from the
+    environment, as S3's own tools read them)."""
+
+    def __init__(self, place: str) -> None:
+        self.place = place
+        if is_remote(place):
+            self.system, self.root = _s3(), place.removeprefix("s3://").rstrip("/")
+        else:
+            self.system, self.root = fs.LocalFileSystem(), os.path.abspath(place)
+
+    def names(self) -> list[str]:
+        """All files, relative, sorted; none where nothing is."""
+        where = fs.FileSelector(self.root, recursive=True, allow_not_found=True)
+        found = self.system.get_file_info(where)
+        return sorted(one.path[len(self.root) + 1 :] for one in found if one.type == fs.FileType.File)
+
+    def size(self) -> int:
+        where = fs.FileSelector(self.root, recursive=True, allow_not_found=True)
+        return sum(one.size or 0 for one in self.system.get_file_info(where))
+
+    def has(self, name: str) -> bool:
+        kind = self.system.get_file_info(f"{self.root}/{name}").type
+        return bool(kind == fs.FileType.File)
+
+    def chunks(self, name: str, overlap: int) -> Iterator[bytes]:
+        """The content in pieces, each with the last ``overlap`` bytes of the one before it."""
+        before = b""
+        with self.system.open_input_stream(f"{self.root}/{name}") as file:
+            while piece := file.read(CHUNK):
+                yield before + piece
+                before = (before + piece)[-overlap:] if overlap else b""
+
+    def read(self, name: str) -> bytes:
+        if not self.has(name):
+            return b""
+        with self.system.open_input_stream(f"{self.root}/{name}") as file:
+            return bytes(file.read())
+
+    def note(self, name: str, line: str) -> None:
+        """Add a line to a file."""
+        content = self.read(name) + line.encode() + b"\n"  # object storage cannot append
+        with self.system.open_output_stream(f"{self.root}/{name}") as file:
+            file.write(content)
+
+    def remove(self, name: str) -> None:
+        if self.has(name):
+            self.system.delete_file(f"{self.root}/{name}")
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Alone among the writers of this machine. For object storage the lock lies on this machine too.
+
+        Raises:
+            ReseenError: another process goes on writing.
+        """
+        if is_remote(self.place):
+            key = hashlib.blake2b(self.place.encode(), digest_size=10).hexdigest()
+            path = Path(tempfile.gettempdir()) / f"reseen-{key}.lock"
+        else:
+            path = Path(self.root) / "writer.lock"
+            path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(path, timeout=WAIT):
+                yield
+        except Timeout as error:
+            raise ReseenError(
+                f"another process is writing to {self.place}: wait until it is done, then try again"
+            ) from error
+
+
+def _s3() -> fs.FileSystem:
+    env = os.environ
+    endpoint = env.get("AWS_ENDPOINT_URL") or env.get("AWS_ENDPOINT")
+    scheme, _, host = endpoint.partition("://") if endpoint else ("https", "", None)
+    given = {"access_key": env.get("AWS_ACCESS_KEY_ID"), "secret_key": env.get("AWS_SECRET_ACCESS_KEY")}
+    given |= {"session_token": env.get("AWS_SESSION_TOKEN"), "endpoint_override": host}
+    given |= {"region": env.get("AWS_REGION") or env.get("AWS_DEFAULT_REGION")}
+    return fs.S3FileSystem(scheme=scheme, **{key: value for key, value in given.items() if value})

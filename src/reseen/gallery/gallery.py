@@ -1,0 +1,215 @@
+"""A gallery: persons with features, to be searched for whom an image shows."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from reseen.errors import ReseenError
+from reseen.gallery.files import Files, is_remote
+from reseen.gallery.queries import Model, about_of, feature_of
+from reseen.gallery.ranking import hits_of
+from reseen.gallery.rows import Held, Hit, new_rows, numbered, unit
+from reseen.gallery.store import About, Store
+
+LOOK = 1.0  # seconds for which a search does not look for what others wrote
+RETRIES = 3  # of reading while somebody else erases and files go
+
+
+class Gallery:
+    """Rows of one model, in a folder or on object storage, answered from memory.
+
+    One writer at a time, any number of readers; threads may share one. What other processes add or erase is seen
+    within a second.
+    """
+
+    def __init__(self, place: str, about: About, model: Model | None = None) -> None:
+        """As :meth:`open`, without reading what is there."""
+        self.place, self.about, self.model = place, about, model
+        self._store: Store | None = None
+        self._held, self._version, self._looked = Held(), -1, -float("inf")
+        self._lock = threading.RLock()
+
+    @classmethod
+    def open(
+        cls, place: str | Path, model: Model | str | None = None, *, run: str | Path | None = None
+    ) -> Gallery:
+        """Open, or begin, a gallery.
+
+        Args:
+            place: a folder, or ``s3://bucket/prefix``.
+            model: whose features are added and searched: an Embedder, a PersonSearcher, or the fingerprint of one.
+                None: whose rows the gallery holds, where that is one model.
+            run: where the model lies, noted for ``reseen search``.
+
+        Raises:
+            ReseenError: no gallery, one of another version, or one that is damaged.
+        """
+        where = str(place).rstrip("/") if is_remote(str(place)) else os.path.expanduser(str(place))
+        if model is None:
+            gallery = cls(where, only_model(where))
+        elif isinstance(model, str):
+            gallery = cls(where, About(model, "a model", 0))
+        else:
+            gallery = cls(where, about_of(model, where, run), model)
+        gallery.refresh()
+        return gallery
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    @property
+    def held(self) -> Held:
+        """What is searched: an unchanging picture of the rows."""
+        return self._held
+
+    # --- writing ---
+
+    def add(
+        self, features: ArrayLike, *, thumbnails: Sequence[bytes] | None = None, **details: Any
+    ) -> NDArray[np.int64]:
+        """Add rows, all of them or none: when this returns, they survive whatever happens to the process.
+
+        Args:
+            features: ``[n, D]`` of this gallery's model. Rows of length 1 are kept, in half precision.
+            thumbnails: a small JPEG file of each.
+            details: values ``[n]`` of ``sources`` (required: a path of each, relative to a root), ``frames``,
+                ``seconds``, ``times``, ``cameras``, ``boxes`` (``[n, 4]``), ``scores``, ``tracks``, ``expiries``: see
+                :class:`Hit`.
+
+        Returns:
+            Their numbers ``[n]``, above all that there ever were.
+
+        Raises:
+            ReseenError: NaN, another number of dimensions or details, a full disk, or another writer that goes on.
+        """
+        rows = new_rows(features, details, thumbnails)
+        dim = rows.schema.field("vector").type.list_size
+        self._check_dim(dim)
+        with self._lock, Files(self.place).locked():
+            self.refresh()
+            if self._store is None:
+                self.about = replace(self.about, dim=dim)
+                self._store = Store.new(self.place, self.about)
+            first = self._store.next_number(self._last + 1)
+            if len(rows):
+                self._store.append(numbered(rows, first))
+                self.refresh()
+        return np.arange(first, first + len(rows))
+
+    def refresh(self) -> None:
+        """See what other processes added or erased; searches do so once a second."""
+        with self._lock:
+            self._looked = time.monotonic()
+            if self._store is None:
+                own = [
+                    store
+                    for store in Store.all(self.place)
+                    if store.about.fingerprint == self.about.fingerprint
+                ]
+                if not own:
+                    return
+                self._store, self.about = own[0], own[0].about
+            for _ in range(RETRIES):
+                try:
+                    self._read(self._store)
+                    return
+                except ReseenError:
+                    time.sleep(0.05)
+            self._read(self._store)
+
+    def _read(self, store: Store) -> None:
+        dataset = store.latest()
+        if dataset.version == self._version:
+            return
+        held = self._held.and_more(store.batches(dataset, after=self._last))
+        if len(held) != store.count(dataset):
+            held = held.only(np.isin(held.column("row"), store.numbers(dataset)))
+        self._held, self._version = held, dataset.version
+
+    @property
+    def _last(self) -> int:
+        return int(self._held.column("row")[-1]) if len(self) else -1
+
+    # --- searching ---
+
+    def search(self, query: Any, k: int = 10, *, rerank: bool = False, **filters: Any) -> list[Hit]:
+        """The k most similar rows, best first; ties go to the row that was added first.
+
+        Rows of one track count once, by the most similar of them. Rows that have expired are not found.
+
+        Args:
+            query: an image of a person (path, PIL image, array uint8 ``[H, W, 3]``), where the gallery was opened with
+                a model; or a feature ``[D]`` of this gallery's model.
+            rerank: order the first 200 (or 10 k) by k-reciprocal distances among them (Zhong et al. 2017).
+            filters: ``cameras``, ``not_cameras`` (one or several), ``after``, ``before`` (a datetime, ISO text or
+                seconds since 1970; rows without a time pass neither), ``sources`` (files, or folders).
+
+        Raises:
+            ReseenError: an image that cannot be read, NaN, or the feature of another model.
+        """
+        if isinstance(query, np.ndarray) and query.ndim == 1:
+            feature = query
+        elif self.model is not None:
+            feature = feature_of(self.model, query)
+        else:
+            raise ReseenError(
+                "a gallery that is searched by images is opened with their model: Gallery.open(path, model)"
+            )
+        return self.search_many(feature[None], k, rerank=rerank, **filters)[0]
+
+    def search_many(
+        self, features: ArrayLike, k: int = 10, *, rerank: bool = False, **filters: Any
+    ) -> list[list[Hit]]:
+        """As :meth:`search`, for features ``[Q, D]`` at once: the matrix is read once for all of them."""
+        if time.monotonic() - self._looked > LOOK:
+            self.refresh()
+        queries = unit(features)
+        self._check_dim(queries.shape[1])
+        if self._store is None:
+            self._refuse_others()
+        held = self._held
+        if not len(held):
+            return [[] for _ in queries]
+        passes = held.where(now=time.time(), **filters)
+        chosen = None if passes.all() else np.flatnonzero(passes)
+        return hits_of(held, queries, k, chosen, reranked=rerank)
+
+    def thumbnails(self, rows: Sequence[int]) -> dict[int, bytes]:
+        """JPEG files by number of row; of rows that are no more, none."""
+        return {} if self._store is None else self._store.thumbnails(rows)
+
+    def _check_dim(self, dim: int) -> None:
+        if self.about.dim not in (0, dim):
+            raise ReseenError(
+                f"these features have {dim} dimensions and those of {self.about} {self.about.dim}: "
+                "features of two models cannot be compared"
+            )
+
+    def _refuse_others(self) -> None:
+        others = ", ".join(str(store.about) for store in Store.all(self.place))
+        if others:
+            raise ReseenError(
+                f"{self.place} holds rows of {others} and none of {self.about}: features of two models cannot be "
+                "compared; search with the run that indexed it, or index with this one"
+            )
+
+
+def only_model(place: str) -> About:
+    """Whose rows a gallery holds. Raises ReseenError where that is nobody's, or those of several."""
+    models = [store.about for store in Store.all(place)]
+    if not models:
+        raise ReseenError(f"{place} is no gallery yet: reseen index RUN PATH --gallery {place} begins one")
+    if len(models) > 1:
+        raise ReseenError(
+            f"{place} holds rows of {', '.join(map(str, models))}: say of which model, with its run"
+        )
+    return models[0]

@@ -1,0 +1,142 @@
+"""Rows on disk: one LanceDB table for each model, in a folder or on object storage."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from reseen.errors import ReseenError
+from reseen.gallery.files import Files
+from reseen.gallery.rows import HELD, schema
+
+FORMAT = "1"  # of a table; other ones are refused
+NEXT = "reseen.next_row"  # in a table's configuration, once rows were erased
+BATCH = 8192  # rows that are read together
+
+
+@dataclass(frozen=True)
+class About:
+    """Whose features a table holds: the model's fingerprint and name, D, and where it lies relative to the gallery
+    ("" where that is not known)."""
+
+    fingerprint: str
+    name: str
+    dim: int
+    run: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.fingerprint[:12]})"
+
+
+class Store:
+    """The table of one model. Every error of the database is one line that names the gallery."""
+
+    def __init__(self, place: str, about: About, table: Any) -> None:
+        self.place, self.about, self._table = place, about, table
+        self.files = Files(place)
+
+    @classmethod
+    def all(cls, place: str) -> list[Store]:
+        """The tables at ``place``, by name; none where nothing is yet.
+
+        Raises:
+            ReseenError: what is there is no gallery, or of another version, or cannot be read.
+        """
+        with answering(place):
+            files = Files(place)
+            names = files.names()
+            tables = sorted({name.partition(".lance/")[0] for name in names if ".lance/" in name})
+            if names and not tables and "writer.lock" not in names:
+                raise ReseenError(f"{place} holds other files and no gallery: give another folder")
+            database = _connect(place) if tables else None
+            return [cls(place, *_opened(place, database, name)) for name in tables if database is not None]
+
+    @classmethod
+    def new(cls, place: str, about: About) -> Store:
+        with answering(place):
+            words = {"reseen.gallery": FORMAT, "fingerprint": about.fingerprint, "name": about.name}
+            table = _connect(place).create_table(
+                f"model-{about.fingerprint.replace('+', '-')}",
+                schema=schema(about.dim, words | {"run": about.run}),
+            )
+            return cls(place, about, table)
+
+    def latest(self) -> Any:
+        """The Lance dataset as it is now; it does not follow later changes."""
+        with answering(self.place):
+            self._table.checkout_latest()
+            return self._table.to_lance()
+
+    def batches(self, dataset: Any, *, after: int = -1) -> Iterator[pa.RecordBatch]:
+        """Rows with numbers above ``after``, in order, without their thumbnails."""
+        with answering(self.place):
+            columns, above = ["vector", *HELD, "digest"], None if after < 0 else f"row > {after}"
+            yield from dataset.scanner(columns, filter=above, batch_size=BATCH).to_batches()
+
+    def count(self, dataset: Any) -> int:
+        with answering(self.place):
+            return int(dataset.count_rows())
+
+    def numbers(self, dataset: Any) -> NDArray[np.int64]:
+        with answering(self.place):
+            numbers: NDArray[np.int64] = dataset.to_table(columns=["row"])["row"].to_numpy()
+            return numbers
+
+    def append(self, rows: pa.Table) -> None:
+        """All rows or none."""
+        with answering(self.place):
+            self._table.add(rows)
+
+    def next_number(self, free: int) -> int:
+        """The number of the next row, ``free`` or above: those of erased rows are not given again."""
+        return max(free, int(self.latest().config().get(NEXT, "0")))
+
+    def thumbnails(self, rows: Sequence[int]) -> dict[int, bytes]:
+        """JPEG files by row number; rows that are no more are left out."""
+        numbers = ", ".join(str(int(row)) for row in rows) or "-1"
+        with answering(self.place):
+            found = self.latest().to_table(columns=["row", "thumbnail"], filter=f"row IN ({numbers})")
+            return dict(zip(found["row"].to_pylist(), found["thumbnail"].to_pylist(), strict=True))
+
+
+@contextlib.contextmanager
+def answering(place: str) -> Iterator[None]:
+    """Turn whatever the database says into one line."""
+    try:
+        yield
+    except (ReseenError, GeneratorExit, KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # Rust's panics are no Exception
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        first = re.split(r", /|\n|, [\w/-]+\.rs:", str(error))[0][:200]
+        full = "No space left" in str(error) or "os error 28" in str(error)
+        remedy = "free space and try again" if full else "check the path and its permissions, or index again"
+        raise ReseenError(f"the gallery {place} cannot be used ({first}): {remedy}") from error
+
+
+def _connect(place: str) -> Any:
+    import lancedb
+
+    return lancedb.connect(place)
+
+
+def _opened(place: str, database: Any, name: str) -> tuple[About, Any]:
+    table = database.open_table(name)
+    words = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
+    if words.get("reseen.gallery") != FORMAT:
+        what = (
+            f"of version {words['reseen.gallery']}" if "reseen.gallery" in words else "no gallery of reseen"
+        )
+        raise ReseenError(
+            f"{place} is {what}, and this reseen reads version {FORMAT}: index again into another"
+        )
+    dim = table.schema.field("vector").type.list_size
+    return About(words["fingerprint"], words["name"], dim, words.get("run", "")), table
