@@ -67,7 +67,7 @@ class ReidData:
     ``train`` is all that training receives. ``train_identities`` ``[M]`` is for diagnostics only and is
     None where nobody labelled the images. ``query`` and ``gallery`` are None without a test split.
     ``validation`` is neither trained on nor tested on, unless somebody asks for it in place of the test split.
-    ``kind`` says in words what it was read as; ``skipped`` names what was left out and says why.
+    ``layout`` says in words what it was read as; ``skipped`` names what was left out and says why.
     """
 
     name: str
@@ -77,7 +77,7 @@ class ReidData:
     query: LabelledCrops | None = None
     gallery: LabelledCrops | None = None
     validation: LabelledCrops | None = None
-    kind: str = "crops"
+    layout: str = "crops"
     skipped: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

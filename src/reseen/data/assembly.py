@@ -36,7 +36,7 @@ def assemble(
     *,
     name: str,
     root: Path,
-    kind: str,
+    layout: str,
     skipped: Sequence[str] = (),
     zero_is_nobody: bool = False,
 ) -> ReidData:
@@ -79,7 +79,7 @@ def assemble(
         query=labelled[QUERY],
         gallery=labelled[GALLERY],
         validation=labelled[VALIDATION],
-        kind=kind,
+        layout=layout,
         skipped=(*notes, *more, *skipped),
     )
 

@@ -69,7 +69,7 @@ def read_market_layout(folder: Path) -> ReidData:
         rows,
         name="street",
         root=folder,
-        kind="the folders of Market-1501",
+        layout="the folders of Market-1501",
         skipped=skipped,
         zero_is_nobody=style.zero_is_nobody,
     )
@@ -103,7 +103,7 @@ def read_msmt17(folder: Path) -> ReidData:
             f"{test}: {shown(skipped[0]) if skipped else 'the lists are empty'}; they are in its archive, put them "
             f"beside {train} and {test}"
         )
-    return assemble(rows, name="MSMT17", root=folder, kind="MSMT17's lists", skipped=skipped)
+    return assemble(rows, name="MSMT17", root=folder, layout="MSMT17's lists", skipped=skipped)
 
 
 def _read_list(

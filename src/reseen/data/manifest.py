@@ -60,7 +60,7 @@ def _read(path: Path, text: str) -> ReidData:
         raise ReseenError(
             f"{shown(path)}: none of its {len(rows)} images exists; paths are taken from {shown(path.parent)}"
         )
-    return assemble(present, name=path.stem, root=path.parent, kind="a manifest", skipped=skipped)
+    return assemble(present, name=path.stem, root=path.parent, layout="a manifest", skipped=skipped)
 
 
 def _rows(

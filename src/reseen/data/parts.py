@@ -82,7 +82,7 @@ def read_parts(folder: Path, found: dict[str, list[Part]], patterns: Patterns) -
         rows,
         name=folder.resolve().name or "images",
         root=folder,
-        kind=f"the parts {shown(listed)}",
+        layout=f"the parts {shown(listed)}",
         skipped=skipped,
     )
 
@@ -96,7 +96,9 @@ def folder_per_person(data: ReidData) -> bool:
     ]
     persons = {folders[0] for folders in inside if folders}
     whole = len(inside) == len(data.train) and all(inside)
-    return data.kind == PLAIN and whole and len(persons) > 1 and not any(map(_CAMERA_NAME.fullmatch, persons))
+    return (
+        data.layout == PLAIN and whole and len(persons) > 1 and not any(map(_CAMERA_NAME.fullmatch, persons))
+    )
 
 
 def _rows(root: Path, place: Part, patterns: Patterns, skipped: list[str]) -> list[Row]:

@@ -101,7 +101,7 @@ def read_folder(folder: Path, patterns: Patterns) -> ReidData:
         ],
         name=folder.resolve().name or "images",
         root=folder,
-        kind=PLAIN,
+        layout=PLAIN,
         skipped=[f"{shown(name)}: not an image's file name" for name in names if not is_image(name)],
     )
 
