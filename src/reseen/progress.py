@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from types import TracebackType
 
 from rich.console import Console
@@ -39,6 +40,7 @@ class Progress:
         self._task: TaskID | None = None
         self._stage = ""
         self._logged = time.perf_counter()
+        self._begun = (self._logged, 0)  # when the stage began, and how much was done then
 
     def __enter__(self) -> Progress:
         self._bars.start()
@@ -58,11 +60,19 @@ class Progress:
             if self._task is not None:
                 self._bars.remove_task(self._task)
             self._task, self._stage = self._bars.add_task(stage, total=total, note=note), stage
-            self._logged = time.perf_counter()
+            self._logged, self._begun = time.perf_counter(), (time.perf_counter(), done)
         self._bars.update(self._task, completed=done, total=total, note=note)
         if not self.console.is_terminal and time.perf_counter() - self._logged > LOG_SECONDS:
             self._logged = time.perf_counter()
-            self.say(f"  {stage} {done}/{total} {note}".rstrip())
+            self.say(f"  {stage} {done}/{total}{self._left(done, total)} {note}".rstrip())
+
+    def _left(self, done: int, total: int) -> str:
+        """What the rest takes at the rate so far."""
+        began, before = self._begun
+        if done <= before:
+            return ""
+        seconds = (time.perf_counter() - began) / (done - before) * (total - done)
+        return f", {timedelta(seconds=round(seconds))} left"
 
     def counter(self, stage: str) -> Callable[[int, int], None]:
         """``(done, total)`` for a function that counts."""

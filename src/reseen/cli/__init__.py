@@ -14,10 +14,12 @@ from typing import Any
 
 from reseen import __version__
 from reseen.cli import data
+from reseen.cli.embed import embed
 from reseen.cli.parser import Parser, add_command
 from reseen.errors import ReseenError
 
 USAGE_ERROR = 2
+SHARED = ("train", "embed")  # by the processes that torchrun starts
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if parsed.command is None:
             _parser().print_help()
             return 0
-        if "TORCHELASTIC_RUN_ID" in os.environ and parsed.command != "train":  # torchrun's
+        if "TORCHELASTIC_RUN_ID" in os.environ and parsed.command not in SHARED:  # torchrun's
             raise ReseenError(f"reseen {parsed.command} runs in one process: start it without torchrun")
         given = {k: v for k, v in vars(parsed).items() if k not in ("command", "load")}
         run = parsed.load()
@@ -41,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"reseen: {error.filename or 'the disk'}: {error.strerror or error}", file=sys.stderr)
         return USAGE_ERROR
     except KeyboardInterrupt:
-        print("reseen: stopped; a training run goes on with --resume", file=sys.stderr)
+        print("reseen: stopped; train and embed go on with --resume", file=sys.stderr)
         return 130
 
 
@@ -58,6 +60,7 @@ def _parser() -> Parser:
         _train,
         _evaluate,
         _cluster,
+        embed,
         _reproduce,
         _report,
         _bench,
@@ -176,7 +179,7 @@ def _evaluate(commands: Any) -> None:
         "--features",
         type=Path,
         metavar="FILE",
-        help="another model's features instead: .npz with query, gallery and their names",
+        help="features instead: a folder of reseen embed, or another model's .npz with query, gallery and their names",
     )
     parser.add_argument(
         "--epoch",

@@ -1,4 +1,4 @@
-"""``reseen evaluate --features FILE``: another model's features, by the same protocol as ours."""
+"""``reseen evaluate --features``: another model's features, or those of `reseen embed`, by the same protocol."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 from reseen.data.paths import shown
 from reseen.errors import ReseenError
 from reseen.evaluation import evaluate_features, evaluate_reranked
+from reseen.footage import Rows, joined
+from reseen.footage.shards import read_features
+from reseen.footage.sources import source_name
 from reseen.metrics import ReidScores
 from reseen.metrics.arrays import to_features
 from reseen.records import LabelledCrops
@@ -37,6 +40,7 @@ def evaluate_file(
     ``file`` is a ``.npz`` with ``query`` ``[Q, D]`` and ``gallery`` ``[G, D]``, normalised here. With ``query_names``
     and ``gallery_names`` (file names; where several images share one, paths with the folders above it) rows may come in
     any order and for more images than needed. Without them they are taken to be in the order of the sorted names.
+    Or it is the folder that ``reseen embed`` made of ``data``.
 
     Returns:
         The scores; with ``rerank`` those after re-ranking, which are printed too.
@@ -49,17 +53,34 @@ def evaluate_file(
         raise ReseenError(
             f"{shown(images.root)} has no query and gallery: scoring needs a benchmark's layout"
         )
-    arrays = _read(file)
-    query, gallery = (
-        _rows(arrays, part, crops, file)
-        for part, crops in zip(PARTS, (images.query, images.gallery), strict=True)
-    )
+    parts = tuple(zip(PARTS, (images.query, images.gallery), strict=True))
+    if file.is_dir():
+        rows = joined(list(read_features(file)))
+        query, gallery = (_embedded(rows, part, crops, images.root, file) for part, crops in parts)
+    else:
+        arrays = _read(file)
+        query, gallery = (_rows(arrays, part, crops, file) for part, crops in parts)
     scores = evaluate_features(query, gallery, images.query, images.gallery)
     print(reid_line(f"{images.name}, {file.name}", scores))
     if rerank:
         scores = evaluate_reranked(query, gallery, images.query, images.gallery)
         print(reid_line(f"{images.name}, {file.name}, re-ranked", scores))
     return scores
+
+
+def _embedded(rows: Rows, part: str, crops: LabelledCrops, root: Path, folder: Path) -> NDArray[np.float32]:
+    """The rows ``[M, D]`` of the crops, which have one each."""
+    place = {name: row for row, name in enumerate(rows.sources)}
+    if len(place) < len(rows):
+        raise ReseenError(f"--features {folder} is of scenes or videos: only features of crops can be scored")
+    names = [source_name(root, crop.path) for crop in crops.crops]
+    lost = [name for name in names if name not in place]
+    if lost:
+        raise ReseenError(
+            f"--features {folder} has no row for {len(lost)} {part} images, the first is {shown(lost[0])}: embed the "
+            "folder that is given as --data"
+        )
+    return rows.features[[place[name] for name in names]]
 
 
 def _read(file: Path) -> Mapping[str, NDArray[Any]]:

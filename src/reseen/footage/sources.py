@@ -165,10 +165,14 @@ def _scenes(folder: Path, read: Reader, annotated: bool) -> tuple[Path, list[Sou
 def _named(root: Path, images: Sequence[Crop] | Sequence[Scene], annotated: bool = False) -> list[Source]:
     sources = []
     for image in images:
-        path = image.path.relative_to(root) if image.path.is_relative_to(root) else image.path
         boxes = boxes_of(image) if annotated else None
-        sources.append(Source(image.path, path.as_posix(), image.camera, boxes=boxes))
+        sources.append(Source(image.path, source_name(root, image.path), image.camera, boxes=boxes))
     return sources
+
+
+def source_name(root: Path, path: Path) -> str:
+    """``path`` as rows name it: relative to ``root`` where it lies there."""
+    return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
 
 
 def _timed(sources: Sequence[Source], pattern: str) -> list[Source]:

@@ -53,7 +53,7 @@ def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], state: Mapping[s
     write_tensors(
         path,
         plain,
-        {"format": FORMAT, "state": text, "digest": _digest(plain, text)},
+        {"format": FORMAT, "state": text, "digest": digest_of(plain, text)},
         remedy="free space or choose another --run; the last good checkpoint is untouched, continue with --resume",
     )
 
@@ -83,7 +83,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         ) from error
     if metadata.get("format") != FORMAT:
         raise ReseenError(f"{path} was not written by reseen train: load foreign weights with --weights")
-    if metadata.get("digest") != _digest(tensors, metadata.get("state", "")):
+    if metadata.get("digest") != digest_of(tensors, metadata.get("state", "")):
         raise ReseenError(f"{path} was changed after it was written (digest differs): use another checkpoint")
     state = from_json(metadata["state"])
     return Checkpoint(tensors, state, from_yaml(state["config"]))
@@ -187,7 +187,7 @@ def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, T
     optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
-def _digest(tensors: Mapping[str, Tensor], state: str) -> str:
+def digest_of(tensors: Mapping[str, Tensor], state: str) -> str:
     """BLAKE2b over names, types, shapes and bytes, in the order of the names."""
     digest = hashlib.blake2b(state.encode(), digest_size=20)
     for name in sorted(tensors):

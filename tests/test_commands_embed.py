@@ -1,0 +1,157 @@
+"""``reseen embed``: the same rows whoever computes them, stopped or not, and one line for what cannot be."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors import safe_open
+
+from command_runs import contents, done
+from films import cut, film
+from reseen.footage import Rows, joined
+from reseen.footage.shards import read_features
+from reseen.street import draw_walks
+from test_cli import call
+
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+RESEEN = (sys.executable, "-m", "reseen")
+# Jobs of a few images and parts of a few frames, so that there is something to stop in the middle of.
+SMALL_JOBS = """
+import os, signal, sys
+from reseen.footage import shards, sources, finding
+sources.CROPS, sources.SCENES, shards.BATCHES, finding.SCENES = 8, 4, 2, 2
+write, left = shards._write, int(sys.argv.pop(1))
+def write_and_die(*given, **more):
+    global left
+    left -= 1
+    if left < 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    write(*given, **more)
+shards._write = write_and_die
+from reseen.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.fixture(scope="module")
+def footage(tmp_path_factory: pytest.TempPathFactory, scenes_folder: Path) -> Path:
+    """Six images, one of them damaged, and a film of three seconds, cut."""
+    folder = tmp_path_factory.mktemp("footage")
+    for number, image in enumerate(sorted((scenes_folder / "train" / "images").iterdir())[:6]):
+        (folder / f"{number}.jpg").write_bytes(image.read_bytes()[: 4000 if number == 2 else None])
+    frames = (np.asarray(frame.image) for frame in draw_walks(1, 1, [1, 2, 3], seconds=3, rate=4))
+    cut(film(folder / "walk.mkv", frames, rate=4), 0.8)
+    (folder / "walk.mkv").unlink()
+    return folder
+
+
+def rows_in(folder: Path) -> Rows:
+    return joined(list(read_features(folder)))
+
+
+def killed_after(files: int, *words: object) -> int:
+    """The exit code of a process that is killed when it has written so many files."""
+    command = [sys.executable, "-c", SMALL_JOBS, str(files), *map(str, words)]
+    return subprocess.run(command, env=ENVIRONMENT, capture_output=True, timeout=300).returncode
+
+
+def test_crops_become_rows_that_evaluate_scores_as_the_run(world: Path, trained: tuple[Path, str], tmp_path: Path) -> None:
+    said = done("embed", trained[0], world, "--out", tmp_path / "features")
+    rows = rows_in(tmp_path / "features")
+    assert said.endswith(f"{len(rows)} persons in {len(rows)} images, 0 problems -> {tmp_path / 'features'}\n")
+    about = json.loads((tmp_path / "features" / "features.json").read_text())
+    assert (about["finished"], about["rows"], about["problems"]) == (True, len(rows), [])
+    assert about["model"]["dim"] == rows.features.shape[1]
+    ours = done("evaluate", "--features", tmp_path / "features", "--data", world).split(":", 1)[1]
+    assert ours == done("evaluate", trained[0], "--data", world).split(":", 1)[1]
+
+
+def test_what_is_wrong_with_files_is_said_at_the_end(footage: Path, searched: tuple[Path, str], tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").touch()
+    said = done("embed", searched[0], footage, "--out", tmp_path / "features", "--min-score", 0.2).splitlines()
+    rows = rows_in(tmp_path / "features")
+    assert said[-3].endswith("2.jpg is truncated or damaged: replace or remove it")
+    assert "walk-cut.mkv: ends after " in said[-2]
+    assert said[-1] == f"{len(rows)} persons in 6 images and 1 videos, 2 problems -> {tmp_path / 'features'}"
+    assert json.loads((tmp_path / "features" / "features.json").read_text())["problems"] == said[-3:-1]
+    assert "walk-cut.mkv" in rows.sources
+
+
+def test_a_killed_embed_goes_on_and_ends_with_the_same_files(footage: Path, searched: tuple[Path, str], tmp_path: Path) -> None:
+    """Killed with SIGKILL before its first file, between images and film, and in the middle of the film."""
+    words = ("embed", searched[0], footage, "--min-score", 0.2)
+    assert killed_after(99, *words, "--out", tmp_path / "whole") == 0
+    whole = contents(tmp_path / "whole")
+    assert len([name for name in whole if name.startswith("rows-000002")]) > 1  # the film has several parts
+    for files in (0, 2, 1):  # so many more each time
+        assert killed_after(files, *words, "--out", tmp_path / "stopped", "--resume") == -signal.SIGKILL
+        code, _, err = call("evaluate", "--features", tmp_path / "stopped", "--data", footage)
+        assert (code, "is not finished: continue with reseen embed" in err) == (2, True)
+    assert killed_after(99, *words, "--out", tmp_path / "stopped", "--resume") == 0
+    assert contents(tmp_path / "stopped") == whole
+    assert killed_after(0, *words, "--out", tmp_path / "stopped", "--resume") == 0  # nothing left to do
+
+
+def test_two_processes_write_what_one_does(footage: Path, searched: tuple[Path, str], tmp_path: Path) -> None:
+    words = ("embed", str(searched[0]), str(footage), "--min-score", "0.2", "--out")
+    script = tmp_path / "small_jobs.py"
+    script.write_text(SMALL_JOBS)
+    assert killed_after(99, *words, tmp_path / "one") == 0
+    torchrun = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    command = [*torchrun, str(script), "99", *words, str(tmp_path / "two")]
+    ended = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
+    assert ended.returncode == 0, ended.stderr
+    assert contents(tmp_path / "two") == contents(tmp_path / "one")
+    assert ended.stdout.count(" persons in ") == 1
+
+
+@pytest.mark.parametrize(
+    ("more", "why"),
+    [
+        (("--min-score", "2"), "--min-score 2 is no share"),
+        (("--every", "0"), "give --every a time above 0"),
+        (("--every", "often"), "'often' is no time in seconds"),
+        (("--detector", "none.onnx"), "there is no file none.onnx"),
+        (("--annotated",), "--annotated is for a COCO .json"),
+        (("--time-pattern", "x(1)"), "time pattern"),
+    ],
+)
+def test_a_mistake_is_one_line_and_writes_nothing(more: tuple[str, ...], why: str, footage: Path, searched: tuple[Path, str], tmp_path: Path) -> None:
+    code, _, err = call("embed", searched[0], footage, "--out", tmp_path / "features", *more)
+    assert (code, err.count("\n")) == (2, 1)
+    assert why in err
+    assert not (tmp_path / "features").exists()
+
+
+def test_features_of_something_else_are_not_mixed(world: Path, trained: tuple[Path, str], searched: tuple[Path, str], tmp_path: Path) -> None:
+    out = tmp_path / "features"
+    done("embed", trained[0], world / "query", "--out", out)
+    for words, why in (
+        ((trained[0], world / "query"), "holds features: continue with --resume"),
+        ((trained[0], world / "bounding_box_test", "--resume"), "was begun with other sources"),
+        ((searched[0], world / "query", "--resume"), "was begun with other model"),
+        ((trained[0], world / "query", "--every", "2", "--resume"), "was begun with other settings"),
+    ):
+        code, _, err = call("embed", *words, "--out", out)
+        assert (code, why in err) == (2, True), err
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "diary.txt").touch()
+    code, _, err = call("embed", trained[0], world / "query", "--out", tmp_path / "mine")
+    assert (code, "is there and holds no features" in err) == (2, True)
+    (file,) = out.glob("*.safetensors")
+    data = bytearray(file.read_bytes())
+    data[-5] ^= 1
+    file.write_bytes(data)
+    code, _, err = call("evaluate", "--features", out, "--data", world)
+    assert (code, "is damaged (its digest differs)" in err) == (2, True), err
+    assert err.count("\n") == 1
