@@ -7,37 +7,35 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
-from safetensors import safe_open
 
 from command_runs import contents, done
 from films import cut, film
-from reseen.footage import Rows, joined
+from reseen.errors import ReseenError
+from reseen.footage import Rows, finding, joined, shards, sources
 from reseen.footage.shards import read_features
 from reseen.street import draw_walks
 from test_cli import call
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 RESEEN = (sys.executable, "-m", "reseen")
-# Jobs of a few images and parts of a few frames, so that there is something to stop in the middle of.
-SMALL_JOBS = """
+# A process with jobs of a few images and parts of a few frames, that is killed when it has written so many files.
+KILLED = """
 import os, signal, sys
-from reseen.footage import shards, sources, finding
-sources.CROPS, sources.SCENES, shards.BATCHES, finding.SCENES = 8, 4, 2, 2
+from reseen.footage import finding, shards, sources
+sources.SCENES, shards.BATCHES, finding.SCENES = 4, 1, 2
 write, left = shards._write, int(sys.argv.pop(1))
-def write_and_die(*given, **more):
+def write_or_die(*given, **more):
     global left
     left -= 1
     if left < 0:
         os.kill(os.getpid(), signal.SIGKILL)
     write(*given, **more)
-shards._write = write_and_die
+shards._write = write_or_die
 from reseen.cli import main
 sys.exit(main(sys.argv[1:]))
 """
@@ -55,20 +53,30 @@ def footage(tmp_path_factory: pytest.TempPathFactory, scenes_folder: Path) -> Pa
     return folder
 
 
+@pytest.fixture(scope="module")
+def whole(footage: Path, searched: tuple[Path, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The features of it, with jobs and parts as small as those of the processes that are killed."""
+    torch.set_num_threads(1)  # as in the processes
+    out = tmp_path_factory.mktemp("features") / "whole"
+    with pytest.MonkeyPatch.context() as patch:
+        for module, name, size in ((sources, "SCENES", 4), (shards, "BATCHES", 1), (finding, "SCENES", 2)):
+            patch.setattr(module, name, size)
+        done("embed", searched[0], footage, "--min-score", 0.2, "--out", out)
+    return out
+
+
 def rows_in(folder: Path) -> Rows:
     return joined(list(read_features(folder)))
 
 
-def killed_after(files: int, *words: object) -> int:
-    """The exit code of a process that is killed when it has written so many files."""
-    command = [sys.executable, "-c", SMALL_JOBS, str(files), *map(str, words)]
-    return subprocess.run(command, env=ENVIRONMENT, capture_output=True, timeout=300).returncode
-
-
-def test_crops_become_rows_that_evaluate_scores_as_the_run(world: Path, trained: tuple[Path, str], tmp_path: Path) -> None:
+def test_crops_become_rows_that_evaluate_scores_as_the_run(
+    world: Path, trained: tuple[Path, str], tmp_path: Path
+) -> None:
     said = done("embed", trained[0], world, "--out", tmp_path / "features")
     rows = rows_in(tmp_path / "features")
-    assert said.endswith(f"{len(rows)} persons in {len(rows)} images, 0 problems -> {tmp_path / 'features'}\n")
+    assert said.endswith(
+        f"{len(rows)} persons in {len(rows)} images, 0 problems -> {tmp_path / 'features'}\n"
+    )
     about = json.loads((tmp_path / "features" / "features.json").read_text())
     assert (about["finished"], about["rows"], about["problems"]) == (True, len(rows), [])
     assert about["model"]["dim"] == rows.features.shape[1]
@@ -76,9 +84,13 @@ def test_crops_become_rows_that_evaluate_scores_as_the_run(world: Path, trained:
     assert ours == done("evaluate", trained[0], "--data", world).split(":", 1)[1]
 
 
-def test_what_is_wrong_with_files_is_said_at_the_end(footage: Path, searched: tuple[Path, str], tmp_path: Path) -> None:
+def test_what_is_wrong_with_files_is_said_at_the_end(
+    footage: Path, searched: tuple[Path, str], tmp_path: Path
+) -> None:
     (tmp_path / "notes.txt").touch()
-    said = done("embed", searched[0], footage, "--out", tmp_path / "features", "--min-score", 0.2).splitlines()
+    said = done(
+        "embed", searched[0], footage, "--out", tmp_path / "features", "--min-score", 0.2
+    ).splitlines()
     rows = rows_in(tmp_path / "features")
     assert said[-3].endswith("2.jpg is truncated or damaged: replace or remove it")
     assert "walk-cut.mkv: ends after " in said[-2]
@@ -87,31 +99,39 @@ def test_what_is_wrong_with_files_is_said_at_the_end(footage: Path, searched: tu
     assert "walk-cut.mkv" in rows.sources
 
 
-def test_a_killed_embed_goes_on_and_ends_with_the_same_files(footage: Path, searched: tuple[Path, str], tmp_path: Path) -> None:
-    """Killed with SIGKILL before its first file, between images and film, and in the middle of the film."""
-    words = ("embed", searched[0], footage, "--min-score", 0.2)
-    assert killed_after(99, *words, "--out", tmp_path / "whole") == 0
-    whole = contents(tmp_path / "whole")
-    assert len([name for name in whole if name.startswith("rows-000002")]) > 1  # the film has several parts
-    for files in (0, 2, 1):  # so many more each time
-        assert killed_after(files, *words, "--out", tmp_path / "stopped", "--resume") == -signal.SIGKILL
-        code, _, err = call("evaluate", "--features", tmp_path / "stopped", "--data", footage)
-        assert (code, "is not finished: continue with reseen embed" in err) == (2, True)
-    assert killed_after(99, *words, "--out", tmp_path / "stopped", "--resume") == 0
-    assert contents(tmp_path / "stopped") == whole
-    assert killed_after(0, *words, "--out", tmp_path / "stopped", "--resume") == 0  # nothing left to do
+def test_a_killed_embed_goes_on_and_ends_with_the_same_files(
+    footage: Path, searched: tuple[Path, str], whole: Path, tmp_path: Path
+) -> None:
+    """Killed with SIGKILL after the first of two jobs of images, and in the middle of the film."""
+    out = tmp_path / "stopped"
+    words = [*map(str, ("embed", searched[0], footage, "--min-score", 0.2, "--out", out)), "--resume"]
+    assert len(list(whole.glob("rows-000002-*"))) >= 3  # parts of the film
+    for files, there in ((1, 1), (2, 3)):
+        command = [sys.executable, "-c", KILLED, str(files), *words]
+        ended = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
+        assert ended.returncode == -signal.SIGKILL, ended.stderr
+        assert len(list(out.glob("rows-*"))) == there
+        with pytest.raises(ReseenError, match="is not finished: continue with reseen embed"):
+            list(read_features(out))
+    with pytest.MonkeyPatch.context() as patch:
+        for module, name, size in ((sources, "SCENES", 4), (shards, "BATCHES", 1), (finding, "SCENES", 2)):
+            patch.setattr(module, name, size)
+        done(*words)
+        assert contents(out) == contents(whole)
+        done(*words)  # nothing is left to do
+    assert contents(out) == contents(whole)
 
 
-def test_two_processes_write_what_one_does(footage: Path, searched: tuple[Path, str], tmp_path: Path) -> None:
-    words = ("embed", str(searched[0]), str(footage), "--min-score", "0.2", "--out")
-    script = tmp_path / "small_jobs.py"
-    script.write_text(SMALL_JOBS)
-    assert killed_after(99, *words, tmp_path / "one") == 0
+def test_two_processes_write_what_one_does(
+    footage: Path, searched: tuple[Path, str], whole: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "small.py").write_text(KILLED)
+    words = ["99", *map(str, ("embed", searched[0], footage, "--min-score", 0.2, "--out", tmp_path / "two"))]
     torchrun = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
-    command = [*torchrun, str(script), "99", *words, str(tmp_path / "two")]
+    command = [*torchrun, str(tmp_path / "small.py"), *words]
     ended = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
     assert ended.returncode == 0, ended.stderr
-    assert contents(tmp_path / "two") == contents(tmp_path / "one")
+    assert contents(tmp_path / "two") == contents(whole)
     assert ended.stdout.count(" persons in ") == 1
 
 
@@ -126,14 +146,18 @@ def test_two_processes_write_what_one_does(footage: Path, searched: tuple[Path, 
         (("--time-pattern", "x(1)"), "time pattern"),
     ],
 )
-def test_a_mistake_is_one_line_and_writes_nothing(more: tuple[str, ...], why: str, footage: Path, searched: tuple[Path, str], tmp_path: Path) -> None:
+def test_a_mistake_is_one_line_and_writes_nothing(
+    more: tuple[str, ...], why: str, footage: Path, searched: tuple[Path, str], tmp_path: Path
+) -> None:
     code, _, err = call("embed", searched[0], footage, "--out", tmp_path / "features", *more)
     assert (code, err.count("\n")) == (2, 1)
     assert why in err
     assert not (tmp_path / "features").exists()
 
 
-def test_features_of_something_else_are_not_mixed(world: Path, trained: tuple[Path, str], searched: tuple[Path, str], tmp_path: Path) -> None:
+def test_features_of_something_else_are_not_mixed(
+    world: Path, trained: tuple[Path, str], searched: tuple[Path, str], tmp_path: Path
+) -> None:
     out = tmp_path / "features"
     done("embed", trained[0], world / "query", "--out", out)
     for words, why in (

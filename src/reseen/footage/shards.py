@@ -130,8 +130,9 @@ def _write(path: Path, parts: Sequence[Part], *, last: bool) -> None:
             "sources": names,
         }
     )
-    metadata = {"format": FORMAT, "state": state, "digest": digest_of(tensors, state)}
-    write_tensors(path, tensors, metadata, remedy=REMEDY)
+    # one key: safetensors writes several in any order, and equal rows should be equal files
+    whole = to_json({"format": FORMAT, "digest": digest_of(tensors, state), "state": state})
+    write_tensors(path, tensors, {"reseen": whole}, remedy=REMEDY)
 
 
 def _header(path: Path) -> Shard:
@@ -152,12 +153,10 @@ def _read(path: Path) -> Rows:
 def _open(path: Path, *, whole: bool = False) -> tuple[dict[str, Any], dict[str, Tensor]]:
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
+            told = json.loads((file.metadata() or {})["reseen"])
             tensors = {name: file.get_tensor(name) for name in file.keys()} if whole else {}  # noqa: SIM118
-        state: dict[str, Any] = json.loads(metadata["state"])
-        if metadata["format"] != FORMAT or (
-            whole and metadata["digest"] != digest_of(tensors, metadata["state"])
-        ):
+        state: dict[str, Any] = json.loads(told["state"])
+        if told["format"] != FORMAT or (whole and told["digest"] != digest_of(tensors, told["state"])):
             raise ValueError("its digest differs")
     except (SafetensorError, OSError, ValueError, KeyError) as error:
         raise ReseenError(
