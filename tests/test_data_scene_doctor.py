@@ -129,5 +129,5 @@ def test_crops_and_scenes_side_by_side_are_told_apart(tmp_path: Path) -> None:
     with pytest.raises(ReseenError, match="holds 2 data sets: give one of crops, scenes"):
         examine(tmp_path)
     assert examine(tmp_path / "crops").name == "Market-1501"
-    with pytest.raises(ReseenError, match="a camera pattern is for plain folders"):
+    with pytest.raises(ReseenError, match="a pattern for cameras or persons is for plain folders"):
         examine(tmp_path / "scenes", camera_pattern=r"c(\d)")

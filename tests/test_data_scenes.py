@@ -183,9 +183,10 @@ def test_coco_keeps_persons_only(tmp_path: Path) -> None:
     data = open_search_data(path)
     assert data.train[0].boxes.tolist() == [[1, 2, 4, 6]]
     assert data.skipped == (
-        "mine.json: 1 boxes are of an image that it does not list",
-        "2 boxes around something else than a person (first in mine.json)",
+        "1 box of the category dog (first in mine.json)",
+        "1 box of a category that is not listed (first in mine.json)",
         "1 box around a crowd (first in mine.json)",
+        "1 box of an image that it does not list (first in mine.json)",
     )
 
 

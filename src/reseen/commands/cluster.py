@@ -6,6 +6,7 @@ import csv
 from dataclasses import replace
 from pathlib import Path
 
+from reseen.config import ClusterConfig
 from reseen.errors import ReseenError
 from reseen.evaluation import embed_crops, sees_grey
 from reseen.files import new_file
@@ -37,6 +38,7 @@ def cluster(
     if out.is_dir() or not out.parent.is_dir():  # said before the images are embedded, not after
         raise ReseenError(f"cannot write {out}: name a file in a folder that exists with --out")
     encoder, checkpoint = load_encoder(run)
+    settings = _settings(checkpoint.config.cluster, eps)
     images = open_crops(data, str(run), Reading(camera_pattern, identity_pattern))
     config = checkpoint.config
     with Progress() as progress:
@@ -53,9 +55,6 @@ def cluster(
             grey=sees_grey(config, checkpoint.state["deployed"]),
             progress=lambda done: progress.step("embed", done, len(crops)),
         )
-    # Groups for a person to look at: nothing is kept that stands alone. The features are those just embedded.
-    radius = eps if eps is not None else config.cluster.eps
-    settings = replace(config.cluster, features="fresh", outliers="drop", eps=radius)
     pseudo = pseudo_labels(features, cameras_of(crops), settings)
     _write(
         out,
@@ -66,6 +65,20 @@ def cluster(
     )
     print(f"{len(crops)} images: {pseudo.num_clusters} groups, {pseudo.num_outliers} images in none -> {out}")
     return pseudo
+
+
+def _settings(config: ClusterConfig, eps: float | None) -> ClusterConfig:
+    """Groups for a person to look at, of features just embedded: nothing is kept that stands alone.
+
+    Where ``eps`` is no wider than the gap to the tighter radius of Eq. (1), the gap shrinks in proportion.
+    """
+    radius = config.eps if eps is None else eps
+    if not 0 < radius < 1:
+        raise ReseenError(
+            f"--eps {radius:g}: give a Jaccard distance between 0 and 1 (the run's is {config.eps:g})"
+        )
+    gap = config.tight_gap if config.tight_gap < radius else config.tight_gap / config.eps * radius
+    return replace(config, features="fresh", outliers="drop", eps=radius, tight_gap=gap)
 
 
 def _shown(path: Path, root: Path) -> Path:

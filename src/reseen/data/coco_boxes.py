@@ -16,6 +16,7 @@ from reseen.data.galleries import galleries_by_identity, probes_by_camera
 from reseen.data.layouts import STREET_MARK
 from reseen.data.numbering import number_cameras
 from reseen.data.paths import shown
+from reseen.data.spelling import find_file, is_number, is_person, is_true, meanings, value
 from reseen.errors import ReseenError
 from reseen.records import UNLABELLED, Labels, Probe, Scene, SearchData
 
@@ -33,14 +34,15 @@ def read_coco(path: Path) -> SearchData:
 
     Read are ``images`` (``id``, ``file_name`` and, if you have it, ``camera``: a number from 0 or a name) and
     ``annotations`` (``image_id``, ``bbox`` as x, y, width, height; ``person_id``, a number from 0 or a name, where
-    somebody named the person). Where ``categories`` has one called person, other boxes are left out, and so are
-    crowds. Images are looked for beside the file, in ``images`` beside it, in the same places one folder up, and in
-    the folder named like the file (``train`` for ``train.json``).
+    somebody named the person), also in the other spellings of :mod:`reseen.data.spelling`. Boxes of categories that
+    are not called person, pedestrian, human or people are left out, and so are crowds. Images are looked for beside the
+    file, in ``images`` beside it, in the same places one folder up, and in the folder named like the file (``train``
+    for ``train.json``).
     A box of ``test.json`` with ``"query": true`` is a query; if none is marked, the first box of each person and
     camera is, for persons seen in two scenes or more.
 
     Raises:
-        ReseenError: no JSON of this kind, or none of its images is there.
+        ReseenError: no JSON of this kind, none of its categories is a person, or none of its images is there.
     """
     single = os.path.isfile(path)
     skipped: list[str] = []
@@ -76,38 +78,44 @@ def read_coco(path: Path) -> SearchData:
 
 def _read(path: Path, skipped: list[str], dropped: Dropped) -> _Part:
     """Scenes, names, the person named at each box of each scene, and the boxes marked as queries."""
-    images, annotations, persons_only = _tables(path)
-    base = _image_folder(path, [image["file_name"] for image in images])
-    cameras = _cameras(path, images)
-    by_image: dict[Any, list[dict[str, Any]]] = {_key(image["id"]): [] for image in images}
-    strangers = 0
+    images, annotations, categories = _tables(path)
+    file_name, camera = _key_of(path, images, "path", "file_name"), _key_of(path, images, "camera", "camera")
+    person = _key_of(path, annotations, "identity", "person_id")
+    written = [image.get(file_name) for image in images]
+    nameless = next(
+        (i for i, name in enumerate(written) if not isinstance(name, str) or not name.strip()), None
+    )
+    if nameless is not None:
+        lacks = f"has no text as {file_name}" if file_name in images[nameless] else f"lacks {file_name}"
+        raise ReseenError(f"{shown(path)}: images[{nameless}] {lacks}")
+    spelled = [str(name).strip() for name in written]
+    base = _image_folder(path, spelled)
+    by_image: dict[str, list[dict[str, Any]]] = {value(image["id"]): [] for image in images}
     for annotation in annotations:
-        if annotation.get("iscrowd"):
-            dropped.add(path.name, 1, "around a crowd")
-        elif persons_only is not None and _key(annotation.get("category_id")) not in persons_only:
-            dropped.add(path.name, 1, "around something else than a person")
-        elif _key(annotation.get("image_id")) in by_image:
-            by_image[_key(annotation["image_id"])].append(annotation)
+        number = value(annotation["image_id"])
+        why = "around a crowd" if is_true(annotation.get("iscrowd")) else _no_person(annotation, categories)
+        if number not in by_image:
+            why = "of an image that it does not list"
+        if why:
+            dropped.add(path.name, 1, why)
         else:
-            strangers += 1
-    if strangers:
-        skipped.append(f"{shown(path.name)}: {strangers:,} boxes are of an image that it does not list")
+            by_image[number].append(annotation)
     scenes: list[Scene] = []
     names: dict[str, None] = {}
     people: list[list[Any]] = []
     marked: list[tuple[int, int]] = []
-    for image, camera in zip(images, cameras, strict=True):
-        name = image["file_name"]
-        if name in names or not os.path.isfile(base / name):
-            why = "is listed twice" if name in names else "does not exist"
-            skipped.append(f"{shown(path.name)}: {shown(name)} {why}")
+    for image, shot, written_name in zip(images, _cameras(path, images, camera), spelled, strict=True):
+        name = find_file(base, written_name)
+        if name is None or name in names:
+            why = "does not exist" if name is None else "is listed twice"
+            skipped.append(f"{shown(path.name)}: {shown(written_name)} {why}")
             continue
-        here = by_image[_key(image["id"])]
+        here = by_image[value(image["id"])]
         boxes, kept = dropped.keep(corners([_bbox(annotation) for annotation in here]), name)
-        marked += [(len(scenes), row) for row, old in enumerate(kept) if here[old].get("query")]
-        people.append([here[old].get("person_id") for old in kept])
+        marked += [(len(scenes), row) for row, old in enumerate(kept) if is_true(here[old].get("query"))]
+        people.append([here[old].get(person) for old in kept])
         names[name] = None
-        scenes.append(Scene(base / name, boxes, camera))
+        scenes.append(Scene(base / name, boxes, shot))
     if not scenes:
         raise ReseenError(
             f"{shown(path)}: none of its {len(images)} images exists; they are looked for in {shown(base)}"
@@ -115,8 +123,8 @@ def _read(path: Path, skipped: list[str], dropped: Dropped) -> _Part:
     return tuple(scenes), tuple(names), people, marked
 
 
-def _tables(path: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]], frozenset[Any] | None]:
-    """Images, annotations, and the categories that are persons (None: all are)."""
+def _tables(path: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, str]]:
+    """Images, annotations, and the name of each category, "" of those that are persons; empty: all are."""
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
@@ -124,7 +132,7 @@ def _tables(path: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]], fro
     except (ValueError, RecursionError) as error:
         raise ReseenError(f"{shown(path)} is not JSON: {shown(str(error))}") from error
     tables = []
-    for name, needed in (("images", ("id", "file_name")), ("annotations", ("image_id", "bbox"))):
+    for name, needed in (("images", ("id",)), ("annotations", ("image_id", "bbox"))):
         rows = content.get(name) if isinstance(content, dict) else None
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
             raise ReseenError(
@@ -137,24 +145,51 @@ def _tables(path: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]], fro
             raise ReseenError(f"{shown(path)}: {lacking}")
         tables.append(rows)
     images, annotations = tables
-    seen: set[Any] = set()
+    seen: set[str] = {""}
     for number, image in enumerate(images):
-        if not isinstance(image["file_name"], str) or not image["file_name"]:
-            raise ReseenError(f"{shown(path)}: images[{number}] has no text as file_name")
-        if _key(image["id"]) in seen or _key(image["id"]) is None:
+        if value(image["id"]) in seen:
             raise ReseenError(f"{shown(path)}: images[{number}] needs an id of its own, a number or a text")
-        seen.add(_key(image["id"]))
+        seen.add(value(image["id"]))
     if not images:
         raise ReseenError(f"{shown(path)} lists no image: there is nothing to read")
-    categories = content.get("categories")
-    rows = [row for row in categories if isinstance(row, dict)] if isinstance(categories, list) else []
-    persons = frozenset(_key(row.get("id")) for row in rows if str(row.get("name")).lower() == "person")
-    return images, annotations, persons or None
+    return images, annotations, _categories(path, content.get("categories"))
 
 
-def _key(value: Any) -> Any:
-    """Numbers and text can be looked up; anything else is like nothing at all."""
-    return value if isinstance(value, str | int | float) else None
+def _categories(path: Path, listed: Any) -> dict[str, str]:
+    rows = [row for row in listed if isinstance(row, dict)] if isinstance(listed, list) else []
+    names = {
+        value(row.get("id")): ""
+        if is_person(row.get("name")) or is_person(row.get("supercategory"))
+        else shown(str(row.get("name"))) or "?"
+        for row in rows
+    }
+    if rows and all(names.values()):
+        raise ReseenError(
+            f"{shown(path)}: none of its categories is a person ({', '.join(names.values())}): call the one that is "
+            "person, pedestrian or human"
+        )
+    return names
+
+
+def _no_person(annotation: dict[str, Any], categories: dict[str, str]) -> str:
+    """Why the box is left out, "" where it is a person's."""
+    if not any(categories.values()) and "category_id" not in annotation:  # nothing but persons
+        return ""
+    name = categories.get(value(annotation.get("category_id")))
+    if name is None:
+        return "of a category that is not listed" if categories else ""
+    return f"of the category {name}" if name else ""
+
+
+def _key_of(path: Path, rows: list[dict[str, Any]], meaning: str, usual: str) -> str:
+    """Under which key the records hold what ``meaning`` says: ``usual``, or another spelling of it."""
+    keys = list(dict.fromkeys(key for row in rows for key in row))
+    if usual in keys:
+        return usual
+    try:
+        return meanings(keys, wanted=(meaning,), weak={}).get(meaning, usual)
+    except ReseenError as error:
+        raise ReseenError(f"{shown(path)}: {shown(str(error))}") from error
 
 
 def _image_folder(path: Path, names: Sequence[str]) -> Path:
@@ -164,17 +199,15 @@ def _image_folder(path: Path, names: Sequence[str]) -> Path:
             place
             for folder in folders
             for place in (folder, folder / "images")
-            if any(os.path.isfile(place / name) for name in names)
+            if any(find_file(place, name) for name in names)
         ),
         path.parent,
     )
 
 
-def _cameras(path: Path, images: list[dict[str, Any]]) -> list[int]:
+def _cameras(path: Path, images: list[dict[str, Any]], key: str) -> list[int]:
     try:
-        return number_cameras(
-            [None if (value := image.get("camera")) is None else str(value) for image in images]
-        )
+        return number_cameras([image.get(key) for image in images])
     except ReseenError as error:
         raise ReseenError(f"{shown(path)}: {error}") from error
 
@@ -190,20 +223,17 @@ def _bbox(annotation: dict[str, Any]) -> NDArray[np.float64]:
 
 def _numbered(people: list[list[Any]]) -> list[Labels]:
     """Whole numbers stay, negative ones are nobody; if there is a name, all become 0, 1, ... in sorted order."""
-    values = {str(value) for labels in people for value in labels if _named(value)}
-    whole = all(value.lstrip("-").isdecimal() and len(value) < 19 for value in values)
-    numbers = {value: int(value) if whole else row for row, value in enumerate(sorted(values))}
-    return [
-        np.array(
-            [max(UNLABELLED, numbers[str(value)]) if _named(value) else UNLABELLED for value in labels],
-            dtype=np.int64,
-        )
-        for labels in people
-    ]
+    texts = [[_person(raw) for raw in labels] for labels in people]
+    values = {text for labels in texts for text in labels if text}
+    whole = all(map(is_number, values))
+    numbers = {text: int(text) if whole else row for row, text in enumerate(sorted(values))}
+    return [np.array([numbers.get(text, UNLABELLED) for text in labels], dtype=np.int64) for labels in texts]
 
 
-def _named(value: Any) -> bool:
-    return isinstance(value, str | int) and not isinstance(value, bool) and str(value) not in ("", "-1")
+def _person(raw: Any) -> str:
+    """ "" for nobody: no value, a negative number, or the words for crops that show nobody."""
+    text = value(raw)
+    return "" if text.lower() in ("junk", "distractor") or (is_number(text) and int(text) < 0) else text
 
 
 def _any(identities: Sequence[Labels]) -> bool:

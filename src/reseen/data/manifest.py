@@ -77,8 +77,9 @@ def _rows(
             raise ReseenError(
                 f"{shown(path)} line {line}: split {shown(found['split'])!r} is none of {', '.join(PARTS)}"
             )
-        file = find_file((path.parent,), found["path"])
-        if file is None:
+        name = find_file(path.parent, found["path"])
+        file = path.parent / (name or "")
+        if name is None:
             skipped.append(f"{where}: {shown(found['path'])} does not exist")
         elif (os.path.abspath(file), part) in seen:
             skipped.append(f"{where}: {shown(found['path'])} is listed twice")
@@ -127,7 +128,7 @@ def _refuse_row_numbers(path: Path, columns: dict[str, str], identities: Sequenc
     """A column called id or label may number the images instead of the persons."""
     name = columns.get("identity", "")
     weak = name.strip().lower() in WEAK
-    if weak and len(identities) > 1 and len(set(identities)) == len(identities):
+    if weak and len(identities) > 1 and len(set(map(value, identities))) == len(identities):
         raise ReseenError(
             f"{shown(path)}: the column {shown(name)!r} differs in every row, as if it numbered the images: call it "
             "identity if these are persons, else remove it"

@@ -8,7 +8,9 @@ from pathlib import Path
 
 from reseen.errors import ReseenError
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"})
+IMAGE_SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jfif", ".jpe", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"}
+)
 _LITTER = frozenset({"thumbs.db", "desktop.ini", "__macosx"})  # left by file managers, never data
 
 

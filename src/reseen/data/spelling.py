@@ -10,7 +10,7 @@ import math
 import os
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from reseen.errors import ReseenError
@@ -46,6 +46,7 @@ _MEANINGS = {
     "split": "split part set subset partition phase",
 }
 _MEANING_OF = {word: meaning for meaning, words in _MEANINGS.items() for word in words.split()}
+_PERSONS = frozenset(["person", "persons", "people", "pedestrian", "pedestrians", "human", "humans"])
 WEAK = {"id": "identity", "label": "identity", "class": "identity", "target": "identity"}
 _NEAR = 0.75  # likeness from which a column is a misspelt one
 
@@ -78,7 +79,19 @@ def part_of(name: str) -> str | None:
     return _PART_OF.get(_MANY.sub("", _squeezed(name)))
 
 
-def meanings(names: Sequence[str], *, weak: Mapping[str, str] = WEAK) -> dict[str, str]:
+def is_person(category: object) -> bool:
+    """Whether a category of boxes is called like persons: person, pedestrian, human, people."""
+    return isinstance(category, str) and _squeezed(category) in _PERSONS
+
+
+def is_true(raw: object) -> bool:
+    """Whether a field says yes: true, 1, "true", "1" or "yes"."""
+    return str(raw).strip().lower() in ("true", "1", "1.0", "yes")
+
+
+def meanings(
+    names: Sequence[str], *, wanted: Collection[str] = tuple(_MEANINGS), weak: Mapping[str, str] = WEAK
+) -> dict[str, str]:
     """Which of the column ``names`` is the path, the camera, the identity, the split: meaning -> name.
 
     Raises:
@@ -88,7 +101,11 @@ def meanings(names: Sequence[str], *, weak: Mapping[str, str] = WEAK) -> dict[st
     for table in (_MEANING_OF, weak):
         named: dict[str, list[str]] = {}
         for name in names:
-            if (meaning := table.get(_squeezed(name))) and meaning not in found:
+            if (
+                (meaning := table.get(_squeezed(name))) in wanted
+                and meaning is not None
+                and meaning not in found
+            ):
                 named.setdefault(meaning, []).append(name)
         for meaning, same in named.items():
             if len(same) > 1:
@@ -97,7 +114,7 @@ def meanings(names: Sequence[str], *, weak: Mapping[str, str] = WEAK) -> dict[st
                 )
             found[meaning] = same[0]
     others = {_squeezed(name): name for name in names if name not in found.values()}
-    for meaning in _MEANINGS:
+    for meaning in wanted:
         near = [] if meaning in found else difflib.get_close_matches(meaning, others, n=1, cutoff=_NEAR)
         if near:
             raise ReseenError(f"there is a column {others[near[0]]!r}: did you mean {meaning!r}?")
@@ -115,12 +132,9 @@ def paths(name: str) -> Iterator[str]:
                 yield plain
 
 
-def find_file(folders: Iterable[Path], name: str) -> Path | None:
-    """The file that is called so in one of ``folders``, or at its absolute path. None: there is none."""
-    spelled = list(paths(name))
-    return next(
-        (folder / path for folder in folders for path in spelled if os.path.isfile(folder / path)), None
-    )
+def find_file(folder: Path, name: str) -> str | None:
+    """How the file ``name`` in ``folder``, or at its absolute path, is spelt there. None: there is none."""
+    return next((path for path in paths(name) if os.path.isfile(folder / path)), None)
 
 
 def _squeezed(name: str) -> str:

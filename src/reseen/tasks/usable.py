@@ -9,6 +9,7 @@ import numpy as np
 
 from reseen.data import open_galleries, scan_images, scan_scenes
 from reseen.data.galleries import NobodyToFindError
+from reseen.data.paths import shown
 from reseen.distributed import ALONE, Ranks
 from reseen.progress import Progress
 from reseen.records import Crop, LabelledCrops, Labels, ReidData, SearchData
@@ -50,7 +51,14 @@ def usable(images: ReidData, max_bad_share: float, progress: Progress, ranks: Ra
     query, gallery = scan_labelled(images.query, "query"), scan_labelled(images.gallery, "gallery")
     say_skipped(skipped, progress.say)
     identities = images.train_identities[kept] if images.train_identities is not None else None
-    return replace(images, train=train, train_identities=identities, query=query, gallery=gallery)
+    whole = replace(images, train=train, train_identities=identities, query=query, gallery=gallery)
+    parts = ((whole.validation, "for validation"), (query, "queries"), (gallery, "gallery images"))
+    counts = [
+        (len(train), "training images"),
+        *((len(part), what) for part, what in parts if part is not None),
+    ]
+    progress.say(summary(f"{shown(whole.name)} ({whole.layout})", counts, len(skipped)))
+    return whole
 
 
 def say_skipped(lines: Sequence[str], say: Callable[[str], object]) -> None:
@@ -59,6 +67,13 @@ def say_skipped(lines: Sequence[str], say: Callable[[str], object]) -> None:
         say(f"skipped: {line}")
     if len(lines) > NAMED:
         say(f"skipped: {len(lines) - NAMED} more (reseen doctor names them all)")
+
+
+def summary(name: str, counts: Sequence[tuple[int, str]], left_out: int) -> str:
+    """The line that ends a reading: sizes of the parts, and how many things, named before, are left out."""
+    words = ", ".join(f"{count:,} {what}" for count, what in counts if count) or "nothing"
+    left = {0: "nothing is left out", 1: "1 thing is left out, named above"}
+    return f"read {name}: {words}; {left.get(left_out, f'{left_out:,} things are left out, named above')}"
 
 
 def usable_scenes(
@@ -73,6 +88,9 @@ def usable_scenes(
         data, max_bad_share=max_bad_share, progress=progress.counter("check scenes")
     )
     say_skipped((*checked.skipped, *problems), progress.say)
+    counts = [(len(checked.train), "training scenes"), (len(checked.test), "test scenes")]
+    counts.append((len(checked.probes), "queries"))
+    progress.say(summary(shown(checked.name), counts, len(checked.skipped) + len(problems)))
     try:
         if checked.test and checked.probes:
             open_galleries(checked)
