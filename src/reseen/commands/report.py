@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from reseen.distributed import ALONE
+from reseen.errors import ReseenError
+from reseen.files import to_json, write_file
 from reseen.progress import Progress
 from reseen.reports import draw, write_page
-from reseen.tasks import Reading, Task, max_bad_share, method_of_run, task_of
+from reseen.tasks import CALIBRATION, Calibrate, Reading, Task, max_bad_share, method_of_run, task_of
 
 
 def report(run: Path, *, data: Path | None = None) -> Path:
@@ -29,6 +31,19 @@ def report_on(run_dir: Path, task: Task[Any, Any], data: Any | None) -> Path:
             report_on(part, task_of(method_of_run(part)), own)
         with Progress() as progress:
             draw(run_dir, task.pictures(run_dir, data, progress))
+            if task.calibrate is not None:
+                _calibrate(run_dir, task.calibrate, data, progress)
     page = write_page(run_dir, task.name)
     print(f"report: {page}")
     return page
+
+
+def _calibrate(run_dir: Path, calibrate: Calibrate, data: Any, progress: Progress) -> None:
+    """Write RUN/calibration.json and its picture, or say why similarities stay without a probability."""
+    try:
+        sure = calibrate(run_dir, data, progress)
+    except ReseenError as error:
+        progress.say(f"no probability beside similarities: {error}")
+        return
+    write_file(run_dir / CALIBRATION, to_json(sure.as_json()) + "\n")
+    draw(run_dir, [sure])

@@ -80,9 +80,9 @@ def ranked_lists(
     return figure
 
 
-def _normalised_to_rgb(image: Tensor) -> NDArray[np.float32]:
+def _normalised_to_rgb(image: Tensor, config: DataConfig) -> NDArray[np.float32]:
     """Undo the encoder's normalisation: float ``[3, h, w]`` to RGB ``[h, w, 3]`` in 0..1."""
-    mean, std = torch.tensor(MEAN).view(3, 1, 1), torch.tensor(STD).view(3, 1, 1)
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (config.mean or MEAN, config.std or STD))
     pixels: NDArray[np.float32] = (image.float().cpu() * std + mean).clamp(0, 1).permute(1, 2, 0).numpy()
     return pixels
 
@@ -117,7 +117,9 @@ def augmentation_panel(paths: Sequence[Path], config: DataConfig, *, seed: int =
             tile(axes, raw.permute(1, 2, 0).numpy(), x + 0.04, y, tall=tall)
             for position, (draw, transform) in enumerate(views, start=1):
                 torch.manual_seed(seed * 1_000_003 + 2 * person + draw)
-                tile(axes, _normalised_to_rgb(transform(raw)), x + 0.04 + 1.08 * position, y, tall=tall)
+                tile(
+                    axes, _normalised_to_rgb(transform(raw), config), x + 0.04 + 1.08 * position, y, tall=tall
+                )
             if row == 0:
                 for position, head in enumerate(heads):
                     axes.text(x + 0.54 + 1.08 * position, 0.22, head, ha="center", va="center", fontsize=10)

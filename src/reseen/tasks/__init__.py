@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from reseen.errors import ReseenError
+from reseen.tasks.calibrated import CALIBRATION, read_calibration
 from reseen.tasks.crops import CROPS
 from reseen.tasks.scenes import SCENES
 from reseen.tasks.task import (
+    Calibrate,
     Reading,
     Scored,
     Scoring,
@@ -44,7 +46,9 @@ def method_of_run(source: Path) -> str:
 
 
 __all__ = [
+    "CALIBRATION",
     "TASKS",
+    "Calibrate",
     "Reading",
     "Scored",
     "Scoring",
@@ -53,6 +57,7 @@ __all__ = [
     "announce",
     "max_bad_share",
     "method_of_run",
+    "read_calibration",
     "refuse_options",
     "task_of",
 ]

@@ -28,6 +28,7 @@ from reseen.metrics import ReidScores
 from reseen.models import Encoder, resolve_device
 from reseen.progress import Progress
 from reseen.records import UNKNOWN_CAMERA, LabelledCrops, ReidData
+from reseen.tasks.calibrated import calibrate
 from reseen.tasks.configure import configuration, trained
 from reseen.tasks.opening import open_crops
 from reseen.tasks.pictures import FeatureMap, Picture, RankedLists, Views
@@ -255,4 +256,5 @@ CROPS: Task[Config, ReidData] = Task(
     score=score,
     trained=trained,
     pictures=pictures,
+    calibrate=calibrate,
 )

@@ -19,11 +19,13 @@ from reseen.distributed import Ranks
 from reseen.errors import ReseenError
 from reseen.files import append_json
 from reseen.progress import Progress
+from reseen.tasks.calibrated import Calibrated
 from reseen.tasks.pictures import Picture
 from reseen.training.run_folder import EVALUATIONS
 
 C = TypeVar("C")  # Config, or one for each of two steps
 D = TypeVar("D")  # ReidData or SearchData
+Calibrate = Callable[[Path, Any, Progress], Calibrated]
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,7 @@ class Task(Generic[C, D]):
     score: Callable[[Path, D, Scoring, Progress], list[Scored]]  # (run_dir or checkpoint file, ...)
     trained: Callable[[Path, str], C]  # the configuration of a run folder's epoch (see Scoring), or of a file
     pictures: Callable[[Path, D, Progress], Sequence[Picture]]  # (run_dir, ...): what a report can show of it
+    calibrate: Calibrate | None = None  # how sure it is; raises where it cannot be
     parts: Callable[[Path, D], Sequence[tuple[Path, Any]]] = (
         lambda run_dir, data: ()
     )  # runs inside, with their data

@@ -1,0 +1,147 @@
+"""Likelihood ratios, priors and probabilities against loops, closed forms and data whose truth is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import norm
+
+from reseen.errors import ReseenError
+from reseen.metrics.calibration import (
+    BINS,
+    MIN_CLUSTERS,
+    Calibration,
+    PairCounts,
+    bin_of,
+    count_pairs,
+    fit_calibration,
+    fitted_prior,
+    log_ratios,
+    reliability,
+)
+
+SAME, OTHER, WIDTH = 0.6, 0.1, 0.15  # similarity of two normal distributions: the ratio is known
+
+
+def drawn_counts(clusters: int, seed: int = 0, pairs: int = 400) -> PairCounts:
+    rng = np.random.default_rng(seed)
+    counts = [
+        np.array(
+            [np.bincount(bin_of(rng.normal(mean, WIDTH, pairs)), minlength=BINS) for _ in range(clusters)]
+        )
+        for mean in (SAME, OTHER)
+    ]
+    return PairCounts(*counts)
+
+
+@given(
+    labels=st.lists(st.integers(-1, 4), min_size=2, max_size=24),
+    seed=st.integers(0, 99),
+    anchors=st.sampled_from([1, 5, 100]),
+)
+def test_pairs_are_those_of_a_loop(labels: list[int], seed: int, anchors: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    features = F.normalize(torch.randn(len(labels), 3, generator=generator), dim=1)
+    cameras = np.random.default_rng(seed).integers(-1, 3, len(labels))
+    counts = count_pairs(features, np.array(labels), cameras, anchors=anchors)
+    known = [i for i, label in enumerate(labels) if label >= 0 and cameras[i] >= 0]
+    same, different = np.zeros(BINS, int), np.zeros(BINS, int)
+    for i in known:
+        for j in known:
+            if cameras[i] != cameras[j]:
+                where = bin_of(float(features[i] @ features[j]))
+                (same if labels[i] == labels[j] else different)[where] += 1
+    total = counts.same.sum(), counts.different.sum()
+    if anchors == 100:  # every cluster is drawn
+        assert total == (same.sum(), different.sum())
+        # a product on the edge of a bin may be rounded to either side
+        assert np.abs(np.cumsum(counts.same.sum(0)) - np.cumsum(same)).max(initial=0) <= 2
+        assert np.abs(np.cumsum(counts.different.sum(0)) - np.cumsum(different)).max(initial=0) <= 2
+    else:
+        assert total <= (same.sum(), different.sum())
+        assert len(counts.same) <= max(1, anchors)
+
+
+def test_the_ratio_of_two_normal_distributions_is_found() -> None:
+    counts = drawn_counts(200)
+    calibration = fit_calibration(counts, groups="cameras", replicas=50)
+    similarity = np.linspace(0.2, 0.5, 13)
+    true = norm.logpdf(similarity, SAME, WIDTH) - norm.logpdf(similarity, OTHER, WIDTH)
+    fitted = calibration.log_ratio[bin_of(similarity)]
+    assert np.abs(fitted - true).max() < 0.25
+    assert (np.diff(calibration.log_ratio) >= 0).all()
+    assert (calibration.low <= calibration.high).all()
+
+
+def test_what_is_said_is_true_where_the_prior_is_the_gallerys() -> None:
+    calibration = fit_calibration(drawn_counts(200), groups="cameras", replicas=20)
+    rng = np.random.default_rng(5)
+    same = np.arange(200_000) < 4_000
+    similarity = rng.normal(np.where(same, SAME, OTHER), WIDTH)
+    prior = calibration.prior_of(similarity)
+    assert prior == pytest.approx(fitted_prior(calibration.log_ratio[bin_of(similarity)]))
+    assert prior == pytest.approx(0.02, rel=0.1)
+    said, low, high = calibration.probability(similarity, prior)
+    assert (low <= said + 1e-9).all()
+    assert (said <= high + 1e-9).all()
+    diagram = reliability(said, same)
+    enough = diagram.pairs > 150
+    assert enough.sum() > 4
+    assert np.abs(diagram.said - diagram.true)[enough].max() < 0.1
+    # another prior would not do: the same pairs, thought to be even
+    even = reliability(calibration.probability(similarity, 0.5)[0], same)
+    assert np.nanmax(np.abs(even.said - even.true)) > 0.3
+
+
+def test_the_threshold_is_where_the_probability_is_reached() -> None:
+    calibration = fit_calibration(drawn_counts(50), groups="cameras", replicas=10)
+    threshold = calibration.threshold(0.9, prior=0.01)
+    above, below = (calibration.probability(threshold + d, 0.01)[0] for d in (1e-6, -2 / BINS))
+    assert above >= 0.9 > below
+    assert calibration.threshold(1.1, prior=0.01) == float("inf")
+
+
+@given(
+    ratios=st.lists(st.floats(-8, 8), min_size=1, max_size=30),
+    weight=st.integers(1, 5),
+)
+def test_the_prior_is_where_em_ends(ratios: list[float], weight: int) -> None:
+    prior = fitted_prior(ratios, np.full(len(ratios), weight))
+    share, ratio = 0.25, np.exp(ratios)
+    for _ in range(3_000):
+        share = float((share * ratio / (share * ratio + 1 - share)).mean())
+    least = 1 / max(2, weight * len(ratios))
+
+    def likelihood(p: float) -> float:
+        return float(np.log(p * ratio + 1 - p).mean())
+
+    assert likelihood(prior) >= likelihood(float(np.clip(share, least, 0.5))) - 1e-6
+    assert least <= prior <= 0.5
+
+
+def test_no_ratio_is_infinite_and_few_clusters_are_refused() -> None:
+    apart = PairCounts(np.zeros((MIN_CLUSTERS, BINS), int), np.zeros((MIN_CLUSTERS, BINS), int))
+    apart.same[:, 350] = 100
+    apart.different[:, 100] = 100
+    ratios = log_ratios(apart.same.sum(0), apart.different.sum(0))
+    assert np.isfinite(ratios).all()
+    # 3,000 pairs of each kind and one at the wrong end: no more than that many to one
+    assert np.abs(ratios).max() <= np.log(3_001) + 1e-6
+    few = PairCounts(apart.same[1:], apart.different[1:])
+    with pytest.raises(ReseenError, match="29 clusters hold images of two cameras: a probability needs 30"):
+        fit_calibration(few, groups="cameras")
+
+
+def test_a_calibration_is_read_back_and_a_damaged_one_refused() -> None:
+    calibration = fit_calibration(drawn_counts(40), groups="folders", replicas=5)
+    tree = calibration.as_json()
+    again = Calibration.from_json(tree)
+    assert np.abs(again.log_ratio - calibration.log_ratio).max() < 1e-4
+    assert (again.clusters, again.groups) == (40, "folders")
+    for damaged in (None, {}, {**tree, "low": [1.0]}, {**tree, "high": [float("nan")] * BINS}):
+        with pytest.raises(ReseenError, match="damaged"):
+            Calibration.from_json(damaged)

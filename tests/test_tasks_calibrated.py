@@ -1,0 +1,112 @@
+"""How sure a run is: by clusters that it was not trained on last; told where it cannot be said; in its report."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from command_runs import done
+from reseen.errors import ReseenError
+from reseen.files import to_json
+from reseen.metrics.calibration import bin_of
+from reseen.tasks import read_calibration
+from reseen.training import LAST, read_checkpoint
+from reseen.training.checkpoint import write_checkpoint
+from test_cli import tiny
+from worlds import people
+
+PERSONS = 36
+
+
+@pytest.fixture(scope="module")
+def crowd(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """36 striped people under two cameras, in Market-1501's layout."""
+    root = tmp_path_factory.mktemp("crowd")
+    people(root / "bounding_box_train", identities=PERSONS)
+    people(root / "bounding_box_test", identities=20, per_camera=2, seed=1)
+    (root / "query").mkdir()
+    for first in (root / "bounding_box_test").glob("*_000000_00.png"):
+        first.rename(root / "query" / first.name)
+    return root
+
+
+@pytest.fixture(scope="module")
+def run(crowd: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One branch after a step; the labels of its checkpoint are then those of a clustering that got it right."""
+    run_dir = tmp_path_factory.mktemp("runs") / "single"
+    settings = tiny("train.epochs=1", "train.evaluate_every=0", "cluster.eps=0.5")
+    given = ("--data", crowd, "--run", run_dir, "--weights", "none", "--recipe", "cacl-single", *settings)
+    said = done("train", "cacl", *given)
+    path = run_dir / "checkpoint" / LAST
+    checkpoint = read_checkpoint(path)
+    identities = torch.arange(PERSONS).repeat_interleave(4)  # as sorted names come
+    write_checkpoint(path, {**checkpoint.tensors, "labels": identities}, checkpoint.state)
+    assert "calibration" not in said
+    return run_dir
+
+
+def test_a_report_says_how_sure_the_run_is(run: Path, crowd: Path) -> None:
+    done("report", run, "--data", crowd)
+    calibration = read_calibration(run)
+    assert calibration is not None
+    assert (calibration.clusters, calibration.groups) == (PERSONS, "cameras")
+    assert calibration.log_ratio[bin_of(1.0)] > calibration.log_ratio[bin_of(0.0)]
+    tree = json.loads((run / "calibration.json").read_text())
+    assert tree["judged_by"] == "clusters of the epoch before"
+    assert sum(tree["test"]["pairs"]) == 20 * 2 * 20  # each query across cameras: one image of each person
+    assert tree["test"]["true"][-1] is None or 0 <= tree["test"]["true"][-1] <= 1
+    page = (run / "report" / "index.html").read_text()
+    assert "How sure" in page
+    assert "across cameras" in page
+
+
+def test_what_the_labels_say_is_what_is_fitted(run: Path, crowd: Path, tmp_path: Path) -> None:
+    """Labels at random: no similarity says anything, and the probability says that."""
+    copy = shutil.copytree(run, tmp_path / "run")
+    path = copy / "checkpoint" / LAST
+    checkpoint = read_checkpoint(path)
+    shuffled = torch.from_numpy(np.random.default_rng(0).permutation(PERSONS * 4) % PERSONS)
+    write_checkpoint(path, {**checkpoint.tensors, "labels": shuffled}, checkpoint.state)
+    done("report", copy, "--data", crowd)
+    right, wrong = read_calibration(run), read_calibration(copy)
+    assert right is not None
+    assert wrong is not None
+    assert right.log_ratio.max() > 2 > wrong.log_ratio.max()
+
+
+def test_two_branches_judge_each_other(crowd: Path, tmp_path: Path) -> None:
+    settings = tiny("train.epochs=1", "train.evaluate_every=0", "cluster.eps=0.3")
+    given = ("--data", crowd, "--run", tmp_path / "run", "--weights", "none", *settings)
+    said = done("train", "cacl", *given)
+    if "no probability" in said:
+        assert "are needed" in said
+        assert read_calibration(tmp_path / "run") is None
+    else:
+        tree = json.loads((tmp_path / "run" / "calibration.json").read_text())
+        assert "second branch" in tree["judged_by"]
+
+
+def test_where_nothing_can_be_said_a_line_says_why(
+    run: Path, finished: Path, world: Path, tmp_path: Path
+) -> None:
+    said = done("report", finished, "--data", world)
+    assert "no probability beside similarities" in said
+    assert "and 30 are needed" in said
+    assert read_calibration(finished) is None
+    other = shutil.copytree(run, tmp_path / "other")
+    said = done("report", other, "--data", world)
+    assert "not the images that the run was trained on" in said
+
+
+def test_a_damaged_calibration_is_told(tmp_path: Path) -> None:
+    (tmp_path / "calibration.json").write_text(to_json({"log_ratio": [1.0]}))
+    with pytest.raises(ReseenError, match="damaged: make it again with reseen report"):
+        read_calibration(tmp_path)
+    (tmp_path / "calibration.json").write_text("{")
+    with pytest.raises(ReseenError, match="make it again with reseen report"):
+        read_calibration(tmp_path)
