@@ -20,6 +20,7 @@ from reseen.metrics.calibration import (
     count_pairs,
     fit_calibration,
     fitted_prior,
+    group_probabilities,
     log_ratios,
     reliability,
 )
@@ -145,3 +146,29 @@ def test_a_calibration_is_read_back_and_a_damaged_one_refused() -> None:
     for damaged in (None, {}, {**tree, "low": [1.0]}, {**tree, "high": [float("nan")] * BINS}):
         with pytest.raises(ReseenError, match="damaged"):
             Calibration.from_json(damaged)
+
+
+@given(
+    labels=st.lists(st.integers(-1, 3), min_size=2, max_size=16),
+    seed=st.integers(0, 99),
+    cameras=st.booleans(),
+)
+def test_probabilities_within_groups_are_those_of_a_loop(labels: list[int], seed: int, cameras: bool) -> None:
+    calibration = fit_calibration(drawn_counts(40, pairs=50), groups="cameras", replicas=3)
+    generator = torch.Generator().manual_seed(seed)
+    features = F.normalize(torch.randn(len(labels), 3, generator=generator), dim=1)
+    groups = np.arange(len(labels)) % 2 if cameras else np.full(len(labels), -1)
+    found = group_probabilities(calibration, features, np.array(labels), groups)
+    everybody = range(len(labels))
+    compared = [
+        (i, j) for i in everybody for j in everybody if i != j and (not cameras or groups[i] != groups[j])
+    ]
+    similarity = (features @ features.T).numpy()
+    prior = calibration.prior_of(np.array([similarity[pair] for pair in compared]))
+    for i in everybody:
+        others = [j for j in everybody if j != i and labels[j] == labels[i] >= 0]
+        if others:
+            mean = np.mean([float(calibration.probability(similarity[i, j], prior)[0]) for j in others])
+            assert found[i] == pytest.approx(mean, abs=1e-6)
+        else:
+            assert np.isnan(found[i])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 from pathlib import Path
@@ -60,6 +61,12 @@ def test_a_report_says_how_sure_the_run_is(run: Path, crowd: Path) -> None:
     assert tree["judged_by"] == "clusters of the epoch before"
     assert sum(tree["test"]["pairs"]) == 20 * 2 * 20  # each query across cameras: one image of each person
     assert tree["test"]["true"][-1] is None or 0 <= tree["test"]["true"][-1] <= 1
+    groups = run.parent / "groups.csv"
+    done("cluster", run, "--data", crowd, "--out", groups)
+    with open(groups, newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert all((row["group"] == "") == (row["probability"] == "") for row in rows)
+    assert any(0 <= float(row["probability"]) <= 1 for row in rows if row["probability"])
     page = (run / "report" / "index.html").read_text()
     assert "How sure" in page
     assert "across cameras" in page

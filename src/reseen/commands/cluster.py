@@ -6,15 +6,18 @@ import csv
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from reseen.config import ClusterConfig
 from reseen.errors import ReseenError
 from reseen.evaluation import embed_crops, sees_grey
 from reseen.files import new_file
 from reseen.inference import load_encoder
 from reseen.methods.labelling import pseudo_labels
+from reseen.metrics.calibration import group_probabilities
 from reseen.progress import Progress
 from reseen.records import PseudoLabels, cameras_of
-from reseen.tasks import Reading
+from reseen.tasks import Reading, read_calibration
 from reseen.tasks.opening import open_crops
 from reseen.tasks.usable import usable
 
@@ -30,7 +33,8 @@ def cluster(
 ) -> PseudoLabels:
     """Embed the training images of ``data`` (all images of a plain folder), group them, write ``out``.
 
-    The CSV has columns path (relative to the data where it lies in it), group (empty: in none) and camera.
+    The CSV has columns path (relative to the data where it lies in it), group (empty: in none), camera and probability:
+    that an image shows the same person as another one of its group, where the run knows (docs/how-sure.md).
 
     Raises:
         ReseenError: no run, no data, no more images than ``cluster.k1``, or ``out`` cannot be written.
@@ -56,11 +60,16 @@ def cluster(
             progress=lambda done: progress.step("embed", done, len(crops)),
         )
     pseudo = pseudo_labels(features, cameras_of(crops), settings)
+    calibration = read_calibration(run)
+    if calibration is None:
+        sure = np.full(len(crops), np.nan)
+    else:
+        sure = group_probabilities(calibration, features, pseudo.labels, cameras_of(crops))
     _write(
         out,
         [
-            (_shown(crop.path, images.root), label, crop.camera)
-            for crop, label in zip(crops, pseudo.labels, strict=True)
+            (_shown(crop.path, images.root), label, crop.camera, probability)
+            for crop, label, probability in zip(crops, pseudo.labels, sure, strict=True)
         ],
     )
     print(f"{len(crops)} images: {pseudo.num_clusters} groups, {pseudo.num_outliers} images in none -> {out}")
@@ -86,13 +95,14 @@ def _shown(path: Path, root: Path) -> Path:
     return path.relative_to(root) if path.is_relative_to(root) else path
 
 
-def _write(out: Path, rows: list[tuple[Path, int, int]]) -> None:
+def _write(out: Path, rows: list[tuple[Path, int, int, float]]) -> None:
     # names of files are bytes: what is not UTF-8 in them is written as it is
     with (
         new_file(out, "choose another --out") as temporary,
         open(temporary, "w", newline="", encoding="utf-8", errors="surrogateescape") as handle,
     ):
         writer = csv.writer(handle)
-        writer.writerow(("path", "group", "camera"))
-        for path, label, camera in rows:
-            writer.writerow((path.as_posix(), label if label >= 0 else "", camera if camera >= 0 else ""))
+        writer.writerow(("path", "group", "camera", "probability"))
+        for path, label, camera, probability in rows:
+            known = (label if label >= 0 else "", camera if camera >= 0 else "")
+            writer.writerow((path.as_posix(), *known, "" if np.isnan(probability) else f"{probability:.2f}"))

@@ -24,6 +24,7 @@ from reseen.records import Labels
 
 BINS = 400  # of similarity, -1 to 1
 PAIRS = 2**22  # compared at once
+PRIOR_ROWS = 1_000  # compared with all others for a prior
 MIN_CLUSTERS = 30  # with images of two groups (cameras): with fewer there are no digits
 
 Floats = NDArray[np.float64]
@@ -127,6 +128,26 @@ class Calibration:
             raise ReseenError(
                 "the calibration is damaged: make it again with reseen report RUN --data PATH"
             ) from error
+
+
+def group_probabilities(calibration: Calibration, features: Tensor, labels: Labels, groups: Labels) -> Floats:
+    """For each image ``[M]``: that it shows the same person as another one of its cluster, on average; nan for who is
+    alone. The prior is that of ``features`` ``[M, D]`` (unit rows): of an even sample against all, across ``groups``
+    (cameras) where two are known.
+    """
+    sample = np.unique(np.linspace(0, len(labels) - 1, min(PRIOR_ROWS, len(labels))).astype(np.int64))
+    similarity = (features[torch.from_numpy(sample)] @ features.T).numpy()
+    across = groups[sample, None] != groups if len(np.unique(groups[groups >= 0])) > 1 else None
+    others = sample[:, None] != np.arange(len(labels))
+    prior = calibration.prior_of(similarity[others if across is None else across])
+    result = np.full(len(labels), np.nan)
+    for label in np.unique(labels[labels >= 0]):
+        rows = np.flatnonzero(labels == label)
+        if len(rows) > 1:
+            members = features[torch.from_numpy(rows)]
+            probability = calibration.probability((members @ members.T).numpy(), prior)[0]
+            result[rows] = (probability.sum(1) - probability.diagonal()) / (len(rows) - 1)
+    return result
 
 
 def fit_calibration(counts: PairCounts, *, groups: str, replicas: int = 200, seed: int = 0) -> Calibration:
