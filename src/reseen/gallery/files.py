@@ -44,8 +44,7 @@ class Files:
         return sum(one.size or 0 for one in self.system.get_file_info(where))
 
     def has(self, name: str) -> bool:
-        kind = self.system.get_file_info(f"{self.root}/{name}").type
-        return bool(kind == fs.FileType.File)
+        return bool(self.system.get_file_info(f"{self.root}/{name}").is_file)
 
     def chunks(self, name: str, overlap: int) -> Iterator[bytes]:
         """The content in pieces, each with the last ``overlap`` bytes of the one before it."""
