@@ -99,7 +99,9 @@ def compare_criteria(runs: Sequence[Path]) -> None:
 
 def read_history(run: Path) -> list[dict[str, Any]]:
     """The records of a run, oldest first, with the criteria that ``--record`` wrote beside them."""
-    further = {int(line["epoch"]): line["criteria"] for line in read_lines(run / FURTHER, key="epoch").records}
+    further = {
+        int(line["epoch"]): line["criteria"] for line in read_lines(run / FURTHER, key="epoch").records
+    }
     history = read_metrics(run)
     for line in history:
         if line["epoch"] in further:

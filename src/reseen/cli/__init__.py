@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from reseen import __version__
-from reseen.cli import data
+from reseen.cli import data, gallery
 from reseen.cli.embed import embed
 from reseen.cli.parser import Parser, add_command
 from reseen.errors import ReseenError
@@ -64,6 +64,10 @@ def _parser() -> Parser:
         _reproduce,
         _report,
         _bench,
+        gallery.index,
+        gallery.search,
+        gallery.forget,
+        gallery.gallery,
         data.compose,
         data.split,
         data.doctor,

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from reseen.cli.parser import add_command
+from reseen.cli.parser import Parser, add_command
 
 
 def embed(commands: Any) -> None:
@@ -18,6 +18,13 @@ def embed(commands: Any) -> None:
 
     text = "features of the persons in crops, scenes and videos, with where and when; resumable"
     parser = add_command(commands, "embed", text, load)
+    footage_options(parser)
+    parser.add_argument("--out", type=Path, required=True, metavar="FEATURES", help="folder to write to")
+    parser.add_argument("--resume", action="store_true", help="go on where FEATURES ends")
+
+
+def footage_options(parser: Parser) -> None:
+    """What is looked at, by which model, and how: the words that `embed` and `index` share."""
     parser.add_argument("run", type=Path, metavar="RUN", help="run folder or checkpoint file")
     parser.add_argument(
         "path",
@@ -25,7 +32,6 @@ def embed(commands: Any) -> None:
         metavar="PATH",
         help="folder of crops, scenes or videos; data set, CSV manifest or COCO .json; or one file",
     )
-    parser.add_argument("--out", type=Path, required=True, metavar="FEATURES", help="folder to write to")
     more = "finds the persons, in place of RUN: a YOLOX model (the extra [export])"
     parser.add_argument("--detector", type=Path, metavar="FILE.onnx", help=more)
     more = "persons are where PATH's own annotations say: COCO .json, PRW, CUHK-SYSU"
@@ -40,7 +46,6 @@ def embed(commands: Any) -> None:
     parser.add_argument("--camera-pattern", metavar="REGEX", help=more)
     more = "where file names hold the time at which they begin, e.g. '(\\d{8}_\\d{6})' (UTC)"
     parser.add_argument("--time-pattern", metavar="REGEX", help=more)
-    parser.add_argument("--resume", action="store_true", help="go on where FEATURES ends")
 
 
 def _seconds(word: str) -> float:

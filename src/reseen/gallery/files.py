@@ -13,6 +13,7 @@ from filelock import FileLock, Timeout
 from pyarrow import fs
 
 from reseen.errors import ReseenError
+from reseen.files import write_file
 
 WAIT = 60.0  # seconds for another writer's batch; an erasure may take longer
 CHUNK = 2**24  # bytes of a file in memory
@@ -62,9 +63,15 @@ class Files:
 
     def note(self, name: str, line: str) -> None:
         """Add a line to a file."""
-        content = self.read(name) + line.encode() + b"\n"  # object storage cannot append
-        with self.system.open_output_stream(f"{self.root}/{name}") as file:
-            file.write(content)
+        self.write(name, self.read(name).decode() + line + "\n")  # object storage cannot append
+
+    def write(self, name: str, content: str) -> None:
+        """Object storage replaces a file whole; a folder does so here."""
+        if is_remote(self.place):
+            with self.system.open_output_stream(f"{self.root}/{name}") as file:
+                file.write(content.encode())
+        else:
+            write_file(Path(self.root) / name, content, "free space and try again")
 
     def remove(self, name: str) -> None:
         if self.has(name):

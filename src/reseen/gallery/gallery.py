@@ -5,22 +5,28 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from reseen.errors import ReseenError
+from reseen.gallery.erasing import Receipt, erase, unfinished
 from reseen.gallery.files import Files, is_remote
-from reseen.gallery.queries import Model, about_of, feature_of
+from reseen.gallery.queries import about_of, feature_of
 from reseen.gallery.ranking import hits_of
 from reseen.gallery.rows import Held, Hit, new_rows, numbered, unit
-from reseen.gallery.store import About, Store
+from reseen.gallery.scoring import similarities
+from reseen.gallery.store import About, Store, models_in, only_model
+
+if TYPE_CHECKING:
+    from reseen.gallery.queries import Model
 
 LOOK = 1.0  # seconds for which a search does not look for what others wrote
+FRAGMENTS = 100  # of a table, beyond which an addition joins them
 RETRIES = 3  # of reading while somebody else erases and files go
 
 
@@ -96,6 +102,7 @@ class Gallery:
         self._check_dim(dim)
         with self._lock, Files(self.place).locked():
             self.refresh()
+            self._tidy()
             if self._store is None:
                 self.about = replace(self.about, dim=dim)
                 self._store = Store.new(self.place, self.about)
@@ -104,6 +111,90 @@ class Gallery:
                 self._store.append(numbered(rows, first))
                 self.refresh()
         return np.arange(first, first + len(rows))
+
+    def matching(
+        self,
+        rows: Iterable[int] = (),
+        *,
+        like: Any = None,
+        above: float | None = None,
+        sources: str | Iterable[str] = (),
+        tracks: Iterable[tuple[str, int]] = (),
+        expired: bool = False,
+    ) -> NDArray[np.int64]:
+        """Numbers of the rows that :meth:`forget` would erase, rising.
+
+        Args:
+            rows: their numbers.
+            like: an image or a feature as :meth:`search` takes it: all rows whose similarity is ``above`` or more.
+            sources: files, or folders with all below them.
+            tracks: source and number of each.
+            expired: those whose time has come.
+
+        Raises:
+            ReseenError: nothing is named, a number of no row, or ``like`` without ``above``.
+        """
+        held = self._held
+        numbers, chosen = held.column("row"), np.zeros(len(held), dtype=bool)
+        given, sources = list(rows), [sources] if isinstance(sources, str) else list(sources)
+        lost = sorted(set(given) - set(numbers.tolist()))
+        if lost:
+            raise ReseenError(f"{self.place} has no row {lost[0]}: reseen search shows the numbers of rows")
+        if (like is None) != (above is None):
+            raise ReseenError(
+                "who is like somebody is said by two things: the image, and the similarity above which"
+            )
+        chosen |= np.isin(numbers, given)
+        if sources:
+            chosen |= held.where(sources=sources)
+        for source, track in tracks:
+            chosen |= held.where(sources=source) & (held.column("track") == track)
+        if expired:
+            chosen |= held.column("expiry") <= time.time()
+        if like is not None and above is not None:
+            feature = unit(self.feature(like)[None])
+            self._check_dim(feature.shape[1])
+            chosen |= similarities(held.blocks, feature[0]) >= above
+        return numbers[chosen]
+
+    def forget(self, rows: Iterable[int] = (), *, why: str = "asked", **named: Any) -> Receipt | None:
+        """Erase rows so that their bytes are gone from the gallery, and prove it: see :mod:`reseen.gallery.erasing`.
+
+        What an eraser that was killed left is finished too. Backups and copies are nothing that this knows of.
+
+        Args:
+            rows, named: which, as :meth:`matching` takes it.
+            why: a word for the receipt.
+
+        Returns:
+            The receipt, also a line of audit.jsonl; None where there is nothing to erase.
+
+        Raises:
+            ReseenError: as :meth:`matching`; no space; another writer; bytes that are still there.
+        """
+        with self._lock, Files(self.place).locked():
+            self.refresh()
+            found = self.matching(rows, **named)
+            if self._store is None or not (len(found) or unfinished(self._store)):
+                return None
+            receipt = erase(self._store, found.tolist(), why)
+            self.refresh()
+            return receipt
+
+    @property
+    def unfinished(self) -> int:
+        """Rows of an erasure that was cut short: the next addition or erasure finishes it."""
+        return 0 if self._store is None else len(unfinished(self._store))
+
+    def _tidy(self) -> None:
+        """Finish an erasure that was cut short; join the fragments that small additions leave."""
+        if self._store is None:
+            return
+        if unfinished(self._store):
+            erase(self._store, [], "finished")
+        elif self._store.fragments() > FRAGMENTS:
+            self._store.compact()
+        self.refresh()
 
     def refresh(self) -> None:
         """See what other processes added or erased; searches do so once a second."""
@@ -156,15 +247,17 @@ class Gallery:
         Raises:
             ReseenError: an image that cannot be read, NaN, or the feature of another model.
         """
+        return self.search_many(self.feature(query)[None], k, rerank=rerank, **filters)[0]
+
+    def feature(self, query: Any) -> NDArray[np.float32]:
+        """The feature ``[D]`` of a query as :meth:`search` takes it."""
         if isinstance(query, np.ndarray) and query.ndim == 1:
-            feature = query
-        elif self.model is not None:
-            feature = feature_of(self.model, query)
-        else:
+            return query
+        if self.model is None:
             raise ReseenError(
                 "a gallery that is searched by images is opened with their model: Gallery.open(path, model)"
             )
-        return self.search_many(feature[None], k, rerank=rerank, **filters)[0]
+        return feature_of(self.model, query)
 
     def search_many(
         self, features: ArrayLike, k: int = 10, *, rerank: bool = False, **filters: Any
@@ -182,6 +275,26 @@ class Gallery:
         passes = held.where(now=time.time(), **filters)
         chosen = None if passes.all() else np.flatnonzero(passes)
         return hits_of(held, queries, k, chosen, reranked=rerank)
+
+    def sources(self) -> set[str]:
+        """Names of all files of which there are rows."""
+        table = self._held.table
+        return (
+            set() if table is None else {os.fsdecode(name) for name in table["source"].unique().to_pylist()}
+        )
+
+    def copy_to(self, place: str) -> int:
+        """Copy all rows, with their numbers, into another gallery; how many.
+
+        Raises:
+            ReseenError: rows of this model are there, or there is no space.
+        """
+        if self._store is None:
+            return 0
+        with Files(place).locked():
+            if any(about.fingerprint == self.about.fingerprint for about in models_in(place)):
+                raise ReseenError(f"{place} holds rows of {self.about}: copy into another gallery")
+            return self._store.copy_to(place)
 
     def thumbnails(self, rows: Sequence[int]) -> dict[int, bytes]:
         """JPEG files by number of row; of rows that are no more, none."""
@@ -201,15 +314,3 @@ class Gallery:
                 f"{self.place} holds rows of {others} and none of {self.about}: features of two models cannot be "
                 "compared; search with the run that indexed it, or index with this one"
             )
-
-
-def only_model(place: str) -> About:
-    """Whose rows a gallery holds. Raises ReseenError where that is nobody's, or those of several."""
-    models = [store.about for store in Store.all(place)]
-    if not models:
-        raise ReseenError(f"{place} is no gallery yet: reseen index RUN PATH --gallery {place} begins one")
-    if len(models) > 1:
-        raise ReseenError(
-            f"{place} holds rows of {', '.join(map(str, models))}: say of which model, with its run"
-        )
-    return models[0]

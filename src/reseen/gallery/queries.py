@@ -5,20 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from reseen.data.boxes import cut_to_image
-from reseen.data.images import image_pixels
 from reseen.errors import ReseenError
-from reseen.evaluation.two_steps import cut_out
 from reseen.gallery.files import is_remote
-from reseen.gallery.store import About
-from reseen.inference import Embedder, PersonSearcher
+from reseen.gallery.store import About, only_model
 
-Model = Embedder | PersonSearcher
+if TYPE_CHECKING:
+    from reseen.inference import Embedder, PersonSearcher
+
+    Model = Embedder | PersonSearcher
 
 
 def about_of(model: Model, place: str, run: str | Path | None) -> About:
@@ -28,6 +27,24 @@ def about_of(model: Model, place: str, run: str | Path | None) -> About:
     return About(model.fingerprint, name, model.dim, where)
 
 
+def model_of(place: str, run: Path | None) -> Model:
+    """The model at ``run``, or where it was when the gallery was indexed.
+
+    Raises:
+        ReseenError: no gallery, rows of several models, or no model there.
+    """
+    from reseen.inference import load_model
+
+    if run is None:
+        about = only_model(place)
+        run = Path(os.path.normpath(os.path.join(place, about.run)))
+        if not about.run or not run.exists():
+            raise ReseenError(
+                f"the model that indexed {place}, {about}, is not where it was: name it with --run RUN"
+            )
+    return load_model(run)
+
+
 def feature_of(model: Model, image: Any, box: Sequence[float] | None = None) -> NDArray[np.float32]:
     """The feature ``[D]`` of the person in an image: in the box (xyxy, pixels), or the surest one that is found in a
     scene. For a model of crops the whole image, or the box, is the person.
@@ -35,6 +52,13 @@ def feature_of(model: Model, image: Any, box: Sequence[float] | None = None) -> 
     Raises:
         ReseenError: the image cannot be read, shows nobody, or has no such box.
     """
+    from reseen.data.boxes import (
+        cut_to_image,
+    )  # the model zoo takes seconds, and most of a gallery needs none
+    from reseen.data.images import image_pixels
+    from reseen.evaluation.two_steps import cut_out
+    from reseen.inference import PersonSearcher
+
     scene = np.ascontiguousarray(image_pixels(image).permute(1, 2, 0).numpy())
     if isinstance(model, PersonSearcher):
         features = model.embed(scene, [box]) if box is not None else np.asarray(model(scene).features)

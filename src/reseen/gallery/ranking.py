@@ -8,7 +8,6 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from reseen.evaluation.rerank import rerank
 from reseen.gallery.rows import NONE, Held, Hit
 from reseen.gallery.scoring import nearest
 
@@ -55,6 +54,8 @@ def walks_of(held: Held, places: Indices) -> list[list[int]]:
 
 
 def _reranked(held: Held, query: Floats, places: Indices, walks: list[list[int]]) -> list[list[int]]:
+    from reseen.evaluation.rerank import rerank  # with the model zoo, which takes seconds
+
     shortlist = held.vectors(places[[walk[0] for walk in walks]])
     (distances,) = rerank(query[None], shortlist)
     return [walks[index] for index in np.argsort(distances[0], kind="stable")]

@@ -64,9 +64,12 @@ class Hit:
 
 
 def schema(dim: int, about: dict[str, str] | None = None) -> pa.Schema:
-    fields = [pa.field("row", pa.int64()), pa.field("vector", pa.list_(pa.float16(), dim))]
-    fields += [pa.field(name, kind) for name, (kind, _) in DETAILS.items()]
-    return pa.schema([*fields, pa.field("thumbnail", pa.binary()), pa.field("digest", pa.int64())], about)
+    """Of the table on disk. Vectors, names and thumbnails lie there as they are, so that an erasure can be proven."""
+    plain = {"lance-encoding:compression": "none"}
+    fields = [pa.field("row", pa.int64()), pa.field("vector", pa.list_(pa.float16(), dim), metadata=plain)]
+    fields += [pa.field(name, kind, metadata=plain) for name, (kind, _) in DETAILS.items()]
+    fields += [pa.field("thumbnail", pa.binary(), metadata=plain), pa.field("digest", pa.int64())]
+    return pa.schema(fields, about)
 
 
 def new_rows(features: ArrayLike, details: dict[str, Any], thumbnails: Sequence[bytes] | None) -> pa.Table:

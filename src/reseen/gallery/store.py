@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -13,8 +15,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from reseen.errors import ReseenError
-from reseen.gallery.files import Files
-from reseen.gallery.rows import HELD, schema
+from reseen.gallery.files import Files, is_remote
+from reseen.gallery.rows import HELD, schema, vectors_of
 
 FORMAT = "1"  # of a table; other ones are refused
 NEXT = "reseen.next_row"  # in a table's configuration, once rows were erased
@@ -52,7 +54,8 @@ class Store:
         with answering(place):
             files = Files(place)
             names = files.names()
-            tables = sorted({name.partition(".lance/")[0] for name in names if ".lance/" in name})
+            tops = {name.partition("/")[0] for name in names if "/" in name}
+            tables = sorted(top.removesuffix(".lance") for top in tops if top.endswith(".lance"))
             if names and not tables and "writer.lock" not in names:
                 raise ReseenError(f"{place} holds other files and no gallery: give another folder")
             database = _connect(place) if tables else None
@@ -98,12 +101,79 @@ class Store:
         """The number of the next row, ``free`` or above: those of erased rows are not given again."""
         return max(free, int(self.latest().config().get(NEXT, "0")))
 
+    def copy_to(self, place: str) -> int:
+        """All rows into a new table elsewhere; how many."""
+        run = self.about.run
+        if run and not (is_remote(place) or is_remote(self.place)):
+            run = os.path.relpath(os.path.join(self.place, run), place)
+        other, dataset = Store.new(place, replace(self.about, run=run)), self.latest()
+        with answering(place):
+            for batch in dataset.scanner(batch_size=BATCH).to_batches():
+                other.append(pa.Table.from_batches([batch]))
+            return self.count(dataset)
+
+    # --- erasing: see erasing.py ---
+
+    def contents(self, rows: Sequence[int] | None) -> Iterator[tuple[bytes, bytes, bytes]]:
+        """Vector, thumbnail and source of some rows, or of all, as bytes."""
+        with answering(self.place):
+            columns, dataset = ["vector", "thumbnail", "source"], self.latest()
+            for some in _in_clause(rows) if rows is not None else [None]:
+                for batch in dataset.scanner(columns, filter=some, batch_size=BATCH).to_batches():
+                    vectors = [vector.tobytes() for vector in vectors_of(batch)]
+                    pictures, names = (batch.column(name).to_pylist() for name in columns[1:])
+                    yield from zip(vectors, pictures, names, strict=True)
+
+    def delete(self, rows: Sequence[int]) -> int:
+        """Mark rows as deleted; how many there were. Their numbers are not given again."""
+        with answering(self.place):
+            dataset = self.latest()
+            before = self.count(dataset)
+            last = self.numbers(dataset)[-1:].tolist()
+            dataset.update_config({NEXT: str(max([self.next_number(0), *(row + 1 for row in last)]))})
+            for some in _in_clause(rows):
+                dataset.delete(some)
+            return before - self.count(dataset)
+
+    def compact(self) -> None:
+        """Rewrite what holds deleted rows, join small fragments, and remove every file that is then of no use."""
+        with answering(self.place):
+            dataset = self.latest()
+            dataset.optimize.compact_files(materialize_deletions=True, materialize_deletions_threshold=0.0)
+            dataset.cleanup_old_versions(older_than=timedelta(0), delete_unverified=True)
+            used = {file.path for fragment in dataset.get_fragments() for file in fragment.data_files()}
+            data = f"{self._table.name}.lance/data/"
+            for name in self.files.names():
+                if name.startswith(data) and name.removeprefix(data) not in used:  # a killed writer's
+                    self.files.remove(name)
+
+    def fragments(self) -> int:
+        with answering(self.place):
+            return len(self.latest().get_fragments())
+
     def thumbnails(self, rows: Sequence[int]) -> dict[int, bytes]:
         """JPEG files by row number; rows that are no more are left out."""
         numbers = ", ".join(str(int(row)) for row in rows) or "-1"
         with answering(self.place):
             found = self.latest().to_table(columns=["row", "thumbnail"], filter=f"row IN ({numbers})")
             return dict(zip(found["row"].to_pylist(), found["thumbnail"].to_pylist(), strict=True))
+
+
+def models_in(place: str) -> list[About]:
+    """Whose rows a gallery holds."""
+    return [store.about for store in Store.all(place)]
+
+
+def only_model(place: str) -> About:
+    """Whose rows a gallery holds. Raises ReseenError where that is nobody's, or those of several."""
+    models = models_in(place)
+    if not models:
+        raise ReseenError(f"{place} is no gallery yet: reseen index RUN PATH --gallery {place} begins one")
+    if len(models) > 1:
+        raise ReseenError(
+            f"{place} holds rows of {' and of '.join(map(str, models))}: say of which model with its run"
+        )
+    return models[0]
 
 
 @contextlib.contextmanager
@@ -140,3 +210,9 @@ def _opened(place: str, database: Any, name: str) -> tuple[About, Any]:
         )
     dim = table.schema.field("vector").type.list_size
     return About(words["fingerprint"], words["name"], dim, words.get("run", "")), table
+
+
+def _in_clause(rows: Sequence[int], size: int = 10_000) -> list[str]:
+    """Filters that together pass the rows of these numbers."""
+    numbers = [str(int(row)) for row in rows]
+    return [f"row IN ({', '.join(numbers[start : start + size])})" for start in range(0, len(numbers), size)]

@@ -1,0 +1,94 @@
+"""Commands about galleries: fill, search, erase, look after."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from reseen.cli.embed import footage_options
+from reseen.cli.parser import Parser, add_command
+
+UTC_HINT = "like 2026-05-01T14:30 (UTC) or 2026-05-01T14:30+02:00"
+
+
+def index(commands: Any) -> None:
+    def load() -> Callable[..., object]:
+        from reseen.commands.index import index
+
+        return index
+
+    text = "find the persons in images, scenes or videos and add them to a gallery"
+    parser = add_command(commands, "index", text, load)
+    footage_options(parser)
+    parser.add_argument("--gallery", required=True, metavar="G", help="folder, or s3://BUCKET/PREFIX")
+    parser.add_argument("--resume", action="store_true", help="leave out what the gallery holds already")
+    more = "what names of sources begin with, to tell two folders with the same names apart"
+    parser.add_argument("--prefix", default="", metavar="NAME", help=more)
+    parser.add_argument("--expires", type=float, metavar="DAYS", help="after how many days rows have to go")
+
+
+def search(commands: Any) -> None:
+    def load() -> Callable[..., object]:
+        from reseen.commands.search import search
+
+        return search
+
+    parser = add_command(commands, "search", "find the person of an image in a gallery", load)
+    _place(parser)
+    parser.add_argument("image", type=Path, metavar="IMAGE", help="image of the person")
+    more = "where the person is in it, pixels (default: a crop's all, a scene's surest)"
+    parser.add_argument("--box", type=float, nargs=4, metavar=("X1", "Y1", "X2", "Y2"), help=more)
+    _run(parser)
+    parser.add_argument("--cameras", type=int, nargs="+", metavar="N", help="seen by these cameras only")
+    parser.add_argument("--not-cameras", type=int, nargs="+", metavar="N", help="seen by other cameras only")
+    parser.add_argument("--after", metavar="TIME", help=f"seen at or after it, {UTC_HINT}")
+    parser.add_argument("--before", metavar="TIME", help="seen before it")
+    parser.add_argument("--sources", nargs="+", metavar="NAME", help="in these files, or below these folders")
+    parser.add_argument("--top", type=int, default=10, metavar="K", help="(default: %(default)s)")
+    parser.add_argument("--rerank", action="store_true", help="order the first 200 by common neighbours")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="write what is found")
+
+
+def forget(commands: Any) -> None:
+    def load() -> Callable[..., object]:
+        from reseen.commands.forget import forget
+
+        return forget
+
+    parser = add_command(
+        commands, "forget", "erase rows of a gallery, and prove that their bytes are gone", load
+    )
+    _place(parser)
+    parser.add_argument("--row", type=int, nargs="+", default=[], dest="rows", metavar="N")
+    more = "a walk through a video, as reseen search shows it"
+    parser.add_argument("--track", nargs="+", default=[], dest="tracks", metavar="SOURCE#N", help=more)
+    more = "files, or folders with all below them"
+    parser.add_argument("--source", nargs="+", default=[], dest="sources", metavar="NAME", help=more)
+    parser.add_argument("--like", type=Path, metavar="IMAGE", help="who is similar to the person of an image")
+    parser.add_argument("--above", type=float, metavar="SIMILARITY", help="from which on, with --like")
+    parser.add_argument("--expired", action="store_true", help="rows whose time has come")
+    parser.add_argument("--finish", action="store_true", help="only what a stopped erasure left")
+    _run(parser)
+    parser.add_argument("--dry-run", action="store_true", help="say who would be erased")
+    parser.add_argument("--yes", action="store_true", help="do not ask")
+
+
+def gallery(commands: Any) -> None:
+    def load() -> Callable[..., object]:
+        from reseen.commands.gallery import gallery
+
+        return gallery
+
+    parser = add_command(commands, "gallery", "what a gallery holds; a copy of it", load)
+    _place(parser)
+    parser.add_argument("--copy-to", metavar="G", help="copy all rows into another folder or s3:// address")
+
+
+def _place(parser: Parser) -> None:
+    parser.add_argument("gallery", metavar="G", help="folder, or s3://BUCKET/PREFIX")
+
+
+def _run(parser: Parser) -> None:
+    more = "the model (default: where it was when the gallery was indexed)"
+    parser.add_argument("--run", type=Path, metavar="RUN", help=more)

@@ -1,0 +1,92 @@
+"""``reseen search``: where else a gallery has the person of an image."""
+
+from __future__ import annotations
+
+import csv as csv_format
+from collections.abc import Sequence
+from dataclasses import fields
+from datetime import UTC, datetime
+from pathlib import Path
+
+from reseen.data.paths import shown
+from reseen.errors import ReseenError
+from reseen.files import new_file
+from reseen.gallery import Gallery, Hit
+from reseen.gallery.queries import feature_of, model_of
+
+COLUMNS = [field.name for field in fields(Hit)]
+
+
+def search(
+    gallery: str,
+    image: Path,
+    *,
+    run: Path | None = None,
+    box: Sequence[float] | None = None,
+    cameras: Sequence[int] | None = None,
+    not_cameras: Sequence[int] | None = None,
+    after: str | None = None,
+    before: str | None = None,
+    sources: Sequence[str] | None = None,
+    top: int = 10,
+    rerank: bool = False,
+    csv: Path | None = None,
+) -> list[Hit]:
+    """Print the rows of a gallery that are most similar to the person of an image, and write them to ``csv``.
+
+    Args:
+        run: the model; None: where it was when the gallery was indexed.
+        box: xyxy of the person in the image.
+        cameras, not_cameras, after, before, sources, rerank: see :meth:`reseen.Gallery.search`.
+
+    Raises:
+        ReseenError: no gallery, model or image; nobody in the image; a model that the gallery has no rows of.
+    """
+    if top < 1:
+        raise ReseenError(f"--top {top} finds nothing: give 1 or more")
+    model = model_of(gallery, run)
+    opened = Gallery.open(gallery, model)
+    feature = feature_of(model, image, box)
+    filters = {"cameras": cameras, "not_cameras": not_cameras, "after": after, "before": before}
+    hits = opened.search(feature, top, rerank=rerank, sources=sources, **filters)
+    if csv is not None:
+        write_csv(csv, hits)
+    for place, hit in enumerate(hits, 1):
+        print(f"{place:>4}  {hit.similarity:6.3f}  {line_of(hit)}")
+    if not hits:
+        print(f"nothing in {gallery} passes: it holds {len(opened)} rows")
+    return hits
+
+
+def line_of(hit: Hit) -> str:
+    """Row, source, and what is known about it."""
+    words = [f"row {hit.row}", shown(hit.source)]
+    if hit.frame >= 0:
+        words.append(f"frame {hit.frame} at {hit.seconds:.1f} s")
+    if hit.track >= 0:
+        words.append(f"track {shown(hit.source)}#{hit.track}")
+        words += [f"{len(hit.track_rows)} more of it"] if hit.track_rows else []
+    if hit.camera >= 0:
+        words.append(f"camera {hit.camera}")
+    if hit.time == hit.time:
+        words.append(datetime.fromtimestamp(hit.time, UTC).strftime("%Y-%m-%d %H:%M:%S UTC"))
+    return ", ".join(words)
+
+
+def write_csv(path: Path, hits: Sequence[Hit]) -> None:
+    """A line for each hit; what is not known is empty, numbers of other rows of a track are apart by spaces."""
+    # names of files are bytes: what is not UTF-8 in them is written as it is
+    with (
+        new_file(path, "choose another --csv") as temporary,
+        open(temporary, "w", newline="", encoding="utf-8", errors="surrogateescape") as file,
+    ):
+        writer = csv_format.writer(file)
+        writer.writerow(COLUMNS)
+        for hit in hits:
+            values = [getattr(hit, name) for name in COLUMNS]
+            writer.writerow(
+                " ".join(f"{one:g}" for one in value)
+                if isinstance(value, tuple)
+                else ("" if value != value or value == -1 else value)
+                for value in values
+            )

@@ -1,0 +1,110 @@
+"""Erasing rows so that their bytes are gone, which a database's delete is not: it marks.
+
+1. A note says which rows have to go, so that whoever comes after a killed eraser finishes its work.
+2. The rows are deleted (from here on nobody finds them) and every fragment that holds a deleted row is rewritten,
+   however few they are: Lance does so by itself only above a tenth of the fragment.
+3. Old versions go, and with them the files that held the rows; also what killed writers left, which is safe because
+   the writers' lock is held.
+4. Every file of the gallery is read for the bytes of the rows. What is found and belongs to no row that stays is an
+   error; else a receipt is written, with counts and without any name.
+
+Each step can be cut short: the table is the one before or the one after, and the note is still there.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+
+from reseen.errors import ReseenError
+from reseen.files import to_json
+from reseen.gallery.bytes import HEAD, present, windows
+from reseen.gallery.store import Store
+
+AUDIT = "audit.jsonl"
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What an erasure did: ``rows`` that went, ``needles`` of theirs that were looked for in ``files`` of ``bytes``
+    together and not found, but for ``shared`` ones, which rows that stay have too: the name, or a copy."""
+
+    time: str
+    why: str
+    rows: int
+    needles: int
+    shared: int
+    files: int
+    bytes: int
+    seconds: float
+
+
+def erase(store: Store, rows: Sequence[int], why: str) -> Receipt:
+    """Erase rows by number; the caller holds the writers' lock. Rows that are no more do not disturb it.
+
+    Raises:
+        ReseenError: no space for the copy without them (the rows are not found any more, their bytes are still there),
+            or bytes that are still somewhere. Either way the next call finishes the work.
+    """
+    started = time.perf_counter()
+    rows = sorted({*map(int, rows), *unfinished(store)})
+    store.files.write(_note(store), to_json({"rows": rows, "why": why}))
+    wanted = set(needles_of(store.contents(rows)))
+    longest = max(map(len, wanted), default=1)
+    count = store.delete(rows)
+    store.compact()
+    names = store.files.names()
+    left: dict[bytes, str] = {}
+    for name in names:
+        if name != _note(store):
+            left |= dict.fromkeys(present(wanted, store.files.chunks(name, longest - 1)), name)
+    shared = left.keys() & set(needles_of(store.contents(None))) if left else set()
+    gone_wrong = [name for needle, name in left.items() if needle not in shared]
+    if gone_wrong:
+        raise ReseenError(
+            f"bytes of erased rows are still in {store.place}/{gone_wrong[0]}: run reseen forget {store.place} "
+            "--finish; if that does not help, index again into another gallery and delete this one"
+        )
+    receipt = Receipt(
+        datetime.now(UTC).isoformat(timespec="seconds"),
+        why,
+        count,
+        len(wanted),
+        len(shared),
+        len(names),
+        store.files.size(),
+        round(time.perf_counter() - started, 3),
+    )
+    store.files.note(AUDIT, to_json(asdict(receipt)))
+    store.files.remove(_note(store))
+    return receipt
+
+
+def unfinished(store: Store) -> list[int]:
+    """Rows that an eraser was told to erase before it was killed or had no space; their bytes may still be there."""
+    note = store.files.read(_note(store))
+    try:
+        return [int(row) for row in json.loads(note)["rows"]] if note else []
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+    ):  # it was killed while it wrote the note: before anything was deleted
+        return []
+
+
+def needles_of(rows: Iterable[tuple[bytes, bytes, bytes]]) -> Iterator[bytes]:
+    """What is looked for of rows: windows of vector and picture, and the whole name."""
+    for vector, picture, name in rows:
+        yield from windows(vector)
+        # not the tables of a JPEG file, which are those of every other one
+        yield from windows(picture[max(0, picture.rfind(b"\xff\xda")) :])
+        if len(name) >= HEAD:
+            yield name
+
+
+def _note(store: Store) -> str:
+    return f"erasing-{store.about.fingerprint[:12]}.json"
