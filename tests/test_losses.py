@@ -15,7 +15,7 @@ from reseen import losses
 
 N, K, D = 6, 4, 5
 LABELS = torch.tensor([0, 3, 1, 1, 0, 2])
-CLUSTERS = torch.tensor([0, 0, 0, 1, 1, 2, 3, 3])  # of centres by camera
+CLUSTERS = torch.tensor([0, 0, 0, 1, 1, 2, 3, 3])  # of centroids by camera
 MEMORY_LABELS = torch.tensor([0, 1, 2, 3, 0, 1, 7, -1])
 
 

@@ -29,7 +29,7 @@ def instance_loss(predictions: Tensor, targets: Tensor) -> Tensor:
 
 
 def inter_view_loss(predictions: Tensor, centroids: Tensor, labels: Tensor) -> Tensor:
-    r"""Turn each prediction towards the centre of its cluster in the other view (CACL, Eq. 3, and 15).
+    r"""Turn each prediction towards the centroid of its cluster in the other view (CACL, Eq. 3, and 15).
 
     .. math::
         L_C^{(inter)} = -\frac{1}{N} \sum_i \frac{z_i^\top}{\|z_i\|}
@@ -57,7 +57,7 @@ def cluster_loss(
     temperature: float = 0.05,
     focal_gamma: float = 2.0,
 ) -> Tensor:
-    r"""Pull each feature to the centre of its cluster and away from all others: one term of CACL's Eq. (5).
+    r"""Pull each feature to the centroid of its cluster and away from all others: one term of CACL's Eq. (5).
 
     .. math::
         L = \frac{1}{N} \sum_i -(1 - q_i)^{\gamma} \ln q_i, \qquad
@@ -103,28 +103,28 @@ def cluster_loss(
 
 def camera_loss(
     features: Tensor,
-    centres: Tensor,
+    centroids: Tensor,
     labels: Tensor,
     clusters: Tensor,
     *,
     temperature: float = 0.07,
     hardest: int = 50,
 ) -> Tensor:
-    r"""Pull each feature as much to its cluster's centre in one camera as in another, away from the nearest centres of
+    r"""Pull each feature as much to its cluster's centroid in one camera as in another, away from the nearest ones of
     other clusters: the contrast between cameras of CAP (arXiv:2012.10674).
 
     .. math::
         L = \frac{1}{N} \sum_i - \frac{1}{|P_i|} \sum_{p \in P_i} \ln
         \frac{e^{c_p^\top x_i / \tau}}{\sum_{k \in P_i \cup Q_i} e^{c_k^\top x_i / \tau}}
 
-    with :math:`P_i` the centres of the cluster of i in all cameras and :math:`Q_i` the ``hardest`` centres of other
+    with :math:`P_i` the centroids of the cluster of i in all cameras and :math:`Q_i` the ``hardest`` centroids of other
     clusters, those most similar to :math:`x_i`.
 
     Args:
         features: L2-normalised rows x, shape ``[N, D]``. The only input that receives a gradient.
-        centres: rows c, one for each cluster and camera, shape ``[P, D]``. Constants.
-        labels: pseudo label of each feature, int64 ``[N]``; each has a centre at least.
-        clusters: pseudo label of each centre, int64 ``[P]``.
+        centroids: rows c, one for each cluster and camera, shape ``[P, D]``. Constants.
+        labels: pseudo label of each feature, int64 ``[N]``; each has a centroid at least.
+        clusters: pseudo label of each centroid, int64 ``[P]``.
         temperature: tau > 0, no unit. hardest: as many negatives, or all there are. Both defaults are CAP's.
 
     Returns:
@@ -132,20 +132,24 @@ def camera_loss(
     """
     if temperature <= 0 or hardest < 0:
         raise ValueError(f"temperature must be above 0 and hardest at least 0: {temperature}, {hardest}")
-    features, centres = _raise_half(features, centres)
-    if features.ndim != 2 or centres.ndim != 2 or features.shape[1] != centres.shape[1]:
-        raise ValueError(f"features {list(features.shape)} and centres {list(centres.shape)} must share D")
-    if labels.shape != features.shape[:1] or clusters.shape != centres.shape[:1] or not len(labels):
+    features, centroids = _raise_half(features, centroids)
+    if features.ndim != 2 or centroids.ndim != 2 or features.shape[1] != centroids.shape[1]:
         raise ValueError(
-            f"{len(features)} features and {len(centres)} centres need one label each, "
+            f"features {list(features.shape)} and centroids {list(centroids.shape)} must share D"
+        )
+    if labels.shape != features.shape[:1] or clusters.shape != centroids.shape[:1] or not len(labels):
+        raise ValueError(
+            f"{len(features)} features and {len(centroids)} centroids need one label each, "
             f"not {list(labels.shape)} and {list(clusters.shape)}"
         )
     with torch.autocast(features.device.type, enabled=False):
-        logits = features @ centres.detach().T / temperature  # [N, P]
+        logits = features @ centroids.detach().T / temperature  # [N, P]
     own = labels[:, None] == clusters[None, :]
     if own.device.type == "cpu" and not bool(own.any(dim=1).all()):
-        raise ValueError("a feature's label has no centre: leave outliers (-1) out, or give each a centre")
-    negatives = logits.masked_fill(own, -torch.inf).topk(min(hardest, len(centres)), dim=1).values
+        raise ValueError(
+            "a feature's label has no centroid: leave outliers (-1) out, or give each a centroid"
+        )
+    negatives = logits.masked_fill(own, -torch.inf).topk(min(hardest, len(centroids)), dim=1).values
     among = torch.cat([logits.masked_fill(~own, -torch.inf), negatives], dim=1).logsumexp(dim=1)
     return (among - (logits * own).sum(dim=1) / own.sum(dim=1)).mean()
 

@@ -46,7 +46,7 @@ def cluster(
 
 def camera(
     features: Rows,
-    centres: Rows,
+    centroids: Rows,
     labels: Sequence[int],
     clusters: Sequence[int],
     temperature: float,
@@ -54,7 +54,7 @@ def camera(
 ) -> float:
     terms = []
     for x, label in zip(features, labels, strict=True):
-        powers = [math.exp(dot(c, x) / temperature) for c in centres]
+        powers = [math.exp(dot(c, x) / temperature) for c in centroids]
         own = [power for power, cluster in zip(powers, clusters, strict=True) if cluster == label]
         others = sorted(power for power, cluster in zip(powers, clusters, strict=True) if cluster != label)
         among = math.fsum(own) + math.fsum(others[::-1][:hardest])

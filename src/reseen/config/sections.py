@@ -124,7 +124,7 @@ class LossConfig:
     centroid_update: Literal["step", "epoch", "momentum"] = "step"  # momentum: a memory of clusters
     second_memory_init: Literal["second_view", "colour"] = "second_view"  # colour: the release
     camera_weight: float = (
-        0.0  # of a term over centres by camera (after CAP), which reads camera ids; 0 = off
+        0.0  # of a term over centroids by camera (after CAP), which reads camera ids; 0 = off
     )
 
     def __post_init__(self) -> None:

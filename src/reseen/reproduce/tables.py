@@ -129,7 +129,7 @@ TRIED = {  # each over both steps
     "strong-memory": ("a memory of clusters", ("loss.centroid_update=momentum",)),
     "strong-16": ("16 images of a cluster in a batch", ("train.instances=16",)),
     "strong-warm-up": ("twice the learning rate, with a warm-up", ("train.lr=0.0007", "train.warmup=50")),
-    "strong-camera-term": ("a term over centres by camera", ("loss.camera_weight=0.5",)),
+    "strong-camera-term": ("a term over centroids by camera", ("loss.camera_weight=0.5",)),
     "strong-cameras": ("standardising features per camera", ("cluster.camera_standardise=true",)),
 }
 
