@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import shutil
 
 import pytest
@@ -103,7 +104,7 @@ def test_cluster_lists_every_image_once(trained, world, tmp_path):
     # a radius under which nothing is near: all are alone
     done("cluster", trained[0], "--data", world, "--out", groups, "--eps", "0.021")
     assert groups.read_text().count("\n") == len(rows) + 1
-    assert "cluster.eps" in refused("cluster", trained[0], "--data", world, "--out", groups, "--eps", "3")
+    assert "--eps 3" in refused("cluster", trained[0], "--data", world, "--out", groups, "--eps", "3")
 
 
 def test_report_is_written_again_with_and_without_the_data(finished, world):
@@ -121,7 +122,23 @@ def test_doctor_says_what_the_folder_is(world):
     for part in ("train: 32 images, 8 identities, 2 cameras", "query: 10 images", "gallery: 20 images"):
         assert part in said
     assert "every image can be read" in said
+    assert "scores: of 10 queries 10 have their person under another camera" in said
+    assert "to train: reseen train cacl" in said
     assert "precision" in done("doctor")
+
+
+def test_doctor_times_a_training_on_the_images_that_are_there(world):
+    said = done(
+        "doctor", world, "--time", *tiny("train.iterations=7", "train.epochs=300", "train.evaluate_every=0")
+    )
+    line = next(line for line in said.splitlines() if "here: 300 epochs of 7 steps" in line)
+    step, image = (float(re.search(rf"([\d.]+) {unit} each", line)[1]) for unit in ("s", "ms"))
+    count = int(re.search(r"([\d,]+) images to embed", line)[1].replace(",", ""))
+    seconds = 2100 * step + count * image / 1000
+    told = re.search(r"about ([\d.]+) (seconds|minutes|hours)", line)
+    unit = {"seconds": 1, "minutes": 60, "hours": 3600}[told[2]]
+    assert abs(float(told[1]) * unit - seconds) <= 0.05 * seconds + 2100 * 0.005 + unit
+    assert "--time trains a few steps" in refused("doctor", "--time")
 
 
 def test_a_finished_run_resumes_to_itself(finished, world):

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import hashlib
+import shutil
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,7 @@ def touch(root: Path, *names: str) -> Path:
     for name in names:
         place = root / name
         place.parent.mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", (4, 8), (10, 20, 30)).save(place, "JPEG")
+        Image.frombytes("RGB", (4, 8), hashlib.sha256(name.encode()).digest() * 3).save(place, "PNG")
     return root
 
 
@@ -48,7 +50,12 @@ def test_a_healthy_folder_of_ones_own(tmp_path: Path) -> None:
     touch(tmp_path, *(f"cam{number % 2}_{number}.jpg" for number in range(40)))
     report = examine(tmp_path, camera_pattern=r"cam(\d)")
     assert report.healthy
-    assert report.lines()[1:] == ["  train: 40 images, 2 cameras (0, 1)", "  every image can be read"]
+    assert report.lines()[1:] == [
+        "  train: 40 images, 2 cameras (0, 1)",
+        "  sizes, width x height: 4x8 in the middle, 4x8 to 4x8",
+        "  scores: none, nobody has said who is who (--identity-pattern, a folder per person, or a column identity)",
+        "  every image can be read",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -92,3 +99,69 @@ def test_nothing_there(tmp_path: Path) -> None:
 def test_nothing_to_train_on(tmp_path: Path) -> None:
     touch(tmp_path, "bounding_box_test/0002_c2_f0000001.jpg")
     assert "there is nothing to train on" in examine(tmp_path).warnings
+
+
+def test_pictures_that_are_twice_are_named_by_part(tmp_path: Path) -> None:
+    touch(tmp_path, "train/ann/1.png", "train/ann/2.png", "query/bob/1.png", "gallery/bob/2.png")
+    for here, there in (
+        ("train/ann/1.png", "train/ann/3.png"),
+        ("train/ann/2.png", "gallery/ann/4.png"),
+        ("query/bob/1.png", "gallery/bob/5.png"),
+    ):
+        (tmp_path / there).parent.mkdir(exist_ok=True)
+        shutil.copy(tmp_path / here, tmp_path / there)
+    said = "\n".join(examine(tmp_path).warnings)
+    assert "1 picture more than once in train" in said
+    assert "1 picture of train also in gallery" in said
+    assert "4.png): training needs --train-on-test" in said
+    assert "5.png): never an answer to itself" in said
+
+
+@pytest.mark.parametrize(
+    ("names", "pattern", "scores", "warning"),
+    [
+        (
+            ("ann/1", "ann/2", "bob/1"),
+            None,
+            "which reseen split makes; each sub-folder would be a person",
+            None,
+        ),
+        (
+            ("train/a/c1_1", "query/b/c1_1", "gallery/b/c2_1"),
+            r"c(\d)",
+            "of 1 queries 1 have their person under",
+            None,
+        ),
+        (
+            ("train/a/c1_1", "query/b/c1_1", "gallery/b/c1_2", "query/x/c1_1", "gallery/y/c1_2"),
+            r"c(\d)",
+            "of 2 queries 0 have their person under another camera, 1 only under the same one, 1 nowhere",
+            "--protocol same-camera",
+        ),
+        (
+            ("train/a/1", "test/b/1", "test/b/2"),
+            None,
+            "1 of 1 queries have their person in",
+            "without cameras only",
+        ),
+        (
+            ("train/b/1", "query/b/2", "gallery/b/3"),
+            None,
+            "1 of 1 queries",
+            "1 persons are trained on and tested on",
+        ),
+        (("query/b/2", "train/b/1"), None, "the gallery part is missing", None),
+    ],
+    ids=str,
+)
+def test_what_can_be_scored_is_foreseen(
+    tmp_path: Path, names: tuple[str, ...], pattern: str | None, scores: str, warning: str | None
+) -> None:
+    report = examine(touch(tmp_path, *(f"{name}.png" for name in names)), camera_pattern=pattern)
+    assert scores in report.facts[1]
+    assert warning is None or any(warning in line for line in report.warnings)
+
+
+def test_images_that_are_hardly_crops_are_a_warning(tmp_path: Path) -> None:
+    Image.new("RGB", (640, 360)).save(tmp_path / "a.png")
+    assert any("100% of the images are wider than high" in warning for warning in examine(tmp_path).warnings)

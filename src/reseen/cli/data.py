@@ -83,5 +83,9 @@ def doctor(commands: Any) -> None:
         metavar="PATH",
         help="data set folder, folder of images, or CSV manifest",
     )
+    more = "also train a few steps on these images, and say how long a training takes here"
+    parser.add_argument("--time", action="store_true", dest="timed", help=more)
+    more = "one setting of that training; repeatable"
+    parser.add_argument("--set", action="append", default=[], dest="settings", metavar="KEY=VALUE", help=more)
     parser.add_argument("--camera-pattern", metavar="REGEX", help="where file names hold the camera")
     parser.add_argument("--identity-pattern", metavar="REGEX", help="where file names hold the person")

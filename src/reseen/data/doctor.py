@@ -11,16 +11,20 @@ import numpy as np
 
 from reseen.config import ClusterConfig
 from reseen.data.benchmarks import KNOWN, KNOWN_CAMERAS, persons
-from reseen.data.images import scan_images
+from reseen.data.images import measure_images
 from reseen.data.layouts import is_market_layout, is_msmt17_layout
+from reseen.data.parts import folder_per_person
 from reseen.data.paths import shown
+from reseen.data.queries import outlook
 from reseen.data.readers import open_data
+from reseen.data.same import doubles
 from reseen.data.scene_doctor import QuerySplit, SceneSplit, examine_scenes
 from reseen.data.scenes import search_layout
 from reseen.errors import ReseenError
 from reseen.records import DISTRACTOR, Crop, Labels, ReidData, SearchData, cameras_of
 
 FEW = 20  # lines of one kind that are written out
+WIDE = 0.5  # share of images wider than high, beyond which they are hardly crops
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,11 @@ class Split:
 
 @dataclass(frozen=True)
 class Report:
-    """What :func:`examine` found. ``damaged`` and ``skipped`` name files, ``warnings`` say what to do."""
+    """What :func:`examine` found. ``damaged`` and ``skipped`` name files, ``warnings`` say what to do.
+
+    ``layout``: what it was read as; ``facts``: sizes, and what can be scored by which protocol; ``crops``: what could
+    be trained on, ``tested`` how many images of query and gallery there are.
+    """
 
     name: str
     root: Path
@@ -67,6 +75,10 @@ class Report:
     damaged: tuple[str, ...]
     skipped: tuple[str, ...]
     warnings: tuple[str, ...]
+    layout: str = "scenes with boxes"
+    facts: tuple[str, ...] = ()
+    crops: tuple[Crop, ...] = ()
+    tested: int = 0
 
     @property
     def healthy(self) -> bool:
@@ -75,7 +87,8 @@ class Report:
 
     def lines(self) -> list[str]:
         """The report as lines of text."""
-        lines = [f"{shown(self.root)}: {shown(self.name)}", *(f"  {split.line()}" for split in self.splits)]
+        lines = [f"{shown(self.root)}: {shown(self.name)} ({self.layout})"]
+        lines += [f"  {line}" for line in (*(split.line() for split in self.splits), *self.facts)]
         for title, found in (("damaged", self.damaged), ("skipped", self.skipped)):
             lines += [f"  {title}: {line}" for line in found[:FEW]]
             if len(found) > FEW:
@@ -111,19 +124,26 @@ def examine(
     data = open_data(path, camera_pattern=camera_pattern, identity_pattern=identity_pattern)
     known = KNOWN.get(data.name, {})
     parts: list[tuple[str, tuple[Crop, ...], Labels | None]] = [("train", data.train, data.train_identities)]
-    for name, part in (("query", data.query), ("gallery", data.gallery)):
+    for name, part in (("validation", data.validation), ("query", data.query), ("gallery", data.gallery)):
         if part is not None:
             parts.append((name, part.crops, part.identities))
     splits = tuple(_split(name, crops, labels, known.get(name)) for name, crops, labels in parts if crops)
     images = tuple(crop for _, crops, _ in parts for crop in crops)
-    _, _, damaged = scan_images(images, max_bad_share=1.0, progress=progress)
+    sizes, damaged = measure_images(images, progress=progress)
+    same = doubles({name: [crop.path for crop in crops] for name, crops, _ in parts})
+    size_line, *odd = _sizes(sizes)
+    scored, *unscored = outlook(data, asks_folders=folder_per_person(data))
     return Report(
         name=data.name,
         root=data.root,
         splits=splits,
         damaged=damaged,
         skipped=data.skipped,
-        warnings=tuple(_warnings(data, splits)),
+        warnings=(*_warnings(data, splits), *odd, *map(_doubled, same.items()), *unscored),
+        layout=data.layout,
+        facts=(size_line, scored),
+        tested=sum(len(part) for part in (data.query, data.gallery) if part is not None),
+        crops=tuple(data.train[row] for row in np.flatnonzero(sizes[: len(data.train), 0]).tolist()),
     )
 
 
@@ -175,6 +195,38 @@ def _split(
     )
 
 
+def _sizes(sizes: Labels) -> list[str]:
+    """Sizes of the images that can be read, and a warning where they hardly are crops."""
+    good = sizes[sizes[:, 0] > 0]
+    if not len(good):
+        return ["sizes: none can be read"]
+    height, width = (int(np.median(column)) for column in good.T)
+    least, most = good.min(axis=0), good.max(axis=0)
+    line = (
+        f"sizes, width x height: {width}x{height} in the middle, {least[1]}x{least[0]} to {most[1]}x{most[0]}"
+    )
+    wide = float((good[:, 1] > good[:, 0]).mean())
+    if wide <= WIDE:
+        return [line]
+    return [
+        line,
+        f"{wide:.0%} of the images are wider than high: crops of persons hardly are, whole scenes need boxes",
+    ]
+
+
+def _doubled(found: tuple[tuple[str, str], tuple[int, Path, Path]]) -> str:
+    (one, two), (count, first, other) = found
+    pair = f"first: {shown(first)} is {shown(other)}"
+    if one == two:
+        return f"{_count(count, 'picture')} more than once in {one} ({pair}): reseen split takes each once"
+    if {one, two} == {"query", "gallery"}:
+        return f"{_count(count, 'picture')} of query also in gallery ({pair}): never an answer to itself"
+    so = (
+        ": training needs --train-on-test" if "train" in (one, two) and "validation" not in (one, two) else ""
+    )
+    return f"{_count(count, 'picture')} of {one} also in {two} ({pair}){so}"
+
+
 def _warnings(data: ReidData, splits: tuple[Split, ...]) -> list[str]:
     found = {split.name: split for split in splits}
     warnings = [
@@ -198,7 +250,8 @@ def _warnings(data: ReidData, splits: tuple[Split, ...]) -> list[str]:
     cameras = KNOWN_CAMERAS.get(data.name, len(train.cameras))
     if not train.cameras:
         warnings.append(
-            "no camera is known, so batches cannot prefer other cameras: give a plain folder a camera pattern"
+            "no camera is known, so batches cannot prefer other cameras: say where names hold it with "
+            "--camera-pattern, or in a column camera"
         )
     elif len(train.cameras) == 1:
         warnings.append("all training images are of one camera: nothing can be learnt across cameras")

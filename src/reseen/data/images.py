@@ -127,21 +127,32 @@ def scan_images(
     """
     if not crops:
         raise ReseenError("there is no image to check: the training part of the data is empty")
-    found: list[str | None] = []
-    with ThreadPoolExecutor(max_workers=min(16, usable_cpus() + 1)) as pool:
-        for problem in pool.map(_problem, crops):
-            found.append(problem)
-            if progress is not None and (len(found) % 256 == 0 or len(found) == len(crops)):
-                progress(len(found), len(crops))
-    problems = tuple(problem for problem in found if problem is not None)
+    sizes, problems = measure_images(crops, progress=progress)
     if len(problems) > max_bad_share * len(crops):
         raise ReseenError(
             f"{len(problems)} of {len(crops)} images are unusable, more than "
             f"data.max_bad_share={max_bad_share:g} allows: replace or remove them, or raise it; "
             f"first: {problems[0]}"
         )
-    kept = np.array([row for row, problem in enumerate(found) if problem is None], dtype=np.int64)
-    return tuple(crops[row] for row in kept), kept, problems
+    kept = np.flatnonzero(sizes[:, 0])
+    return tuple(crops[row] for row in kept.tolist()), kept, problems
+
+
+def measure_images(
+    images: Sequence[Crop] | Sequence[Scene], *, progress: Callable[[int, int], None] | None = None
+) -> tuple[Labels, tuple[str, ...]]:
+    """Decode every image once: heights and widths int64 ``[M, 2]``, 0 where it cannot be read, and why not."""
+    sizes = np.zeros((len(images), 2), dtype=np.int64)
+    problems: list[str] = []
+    with ThreadPoolExecutor(max_workers=min(16, usable_cpus() + 1)) as pool:
+        for row, found in enumerate(pool.map(_size, images)):
+            if isinstance(found, str):
+                problems.append(found)
+            else:
+                sizes[row] = found
+            if progress is not None and (row % 64 == 63 or row + 1 == len(images)):
+                progress(row + 1, len(images))
+    return sizes, tuple(problems)
 
 
 def fingerprint(images: Sequence[Crop] | Sequence[Scene], root: Path) -> str:
@@ -167,12 +178,12 @@ def usable_cpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _problem(crop: Crop) -> str | None:
+def _size(image: Crop | Scene) -> tuple[int, int] | str:
     try:
-        read_image(crop.path)
+        _, height, width = read_image(image.path).shape
     except ReseenError as error:
         return str(error)
-    return None
+    return height, width
 
 
 def _decode(data: bytes) -> Tensor:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from reseen.records import DISTRACTOR, UNKNOWN_CAMERA, LabelledCrops, Labels
+from reseen.records import DISTRACTOR, UNKNOWN_CAMERA, LabelledCrops, Labels, ReidData
 
 
 def choose_queries(
@@ -72,6 +72,51 @@ def answers(query: LabelledCrops, gallery: LabelledCrops) -> Answers:
         else:
             counts["same_camera" if cameras == {camera} != {UNKNOWN_CAMERA} else "across"] += 1
     return Answers(**counts)
+
+
+def outlook(data: ReidData, *, asks_folders: bool) -> list[str]:
+    """What can be scored, before an hour of training, then warnings.
+
+    Args:
+        asks_folders: whether ``data`` looks like a folder per person, which nobody has said.
+    """
+    if data.query is None or data.gallery is None:
+        if data.query is not None or data.gallery is not None:
+            missing = "query" if data.query is None else "gallery"
+            return [f"scores: none, the {missing} part is missing"]
+        if data.train_identities is not None or asks_folders:
+            seems = "" if data.train_identities is not None else "; each sub-folder would be a person"
+            return [f"scores: none without a test part, which reseen split makes{seems}"]
+        return [
+            "scores: none, nobody has said who is who (--identity-pattern, a folder per person, or a column identity)"
+        ]
+    found = answers(data.query, data.gallery)
+    line = (
+        f"scores: of {found.queries:,} queries {found.across:,} have their person under another camera, "
+        f"{found.same_camera:,} only under the same one, {found.nowhere:,} nowhere in the gallery"
+    )
+    warnings = []
+    cameras = np.concatenate([data.query.cameras, data.gallery.cameras])
+    if (cameras == UNKNOWN_CAMERA).all():
+        line = f"scores: {found.across:,} of {found.queries:,} queries have their person in the gallery"
+        warnings.append("without cameras only reseen evaluate --protocol same-camera can score this")
+    elif not found.across:
+        way = (
+            "reseen evaluate --protocol same-camera"
+            if found.same_camera
+            else "give images of the queries' persons"
+        )
+        warnings.append(
+            f"no query has its person under another camera, so nothing can be scored across them: {way}"
+        )
+    if data.train_identities is not None:
+        persons = data.train_identities[data.train_identities > DISTRACTOR]
+        both = np.intersect1d(persons, data.query.identities)
+        if len(both):
+            warnings.append(
+                f"{len(both):,} persons are trained on and tested on: scores say less about new ones"
+            )
+    return [line, *warnings]
 
 
 def _groups(values: Labels, among: NDArray[np.bool_]) -> list[Labels]:

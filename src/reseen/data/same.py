@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from reseen.data.paths import shown
@@ -32,6 +32,20 @@ def same_pictures(paths: Iterable[Path]) -> list[list[int]]:
             except OSError:
                 continue
     return sorted(rows for rows in by_bytes.values() if len(rows) > 1)
+
+
+def doubles(parts: Mapping[str, Sequence[Path]]) -> dict[tuple[str, str], tuple[int, Path, Path]]:
+    """For each two of the ``parts``, or one and itself: how many pictures are in both, and the first pair of files."""
+    listed = [(part, path) for part, paths in parts.items() for path in paths]
+    found: dict[tuple[str, str], tuple[int, Path, Path]] = {}
+    for rows in same_pictures(path for _, path in listed):
+        first = [listed[row] for row in rows]
+        for pair in sorted({(first[i][0], other) for i in range(len(first)) for other, _ in first[i + 1 :]}):
+            one = next(path for part, path in first if part == pair[0])
+            two = next(path for part, path in reversed(first) if part == pair[1])
+            count, *example = found.get(pair, (0, one, two))
+            found[pair] = (count + 1, example[0], example[1])
+    return found
 
 
 def refuse_tested(train: Sequence[Path], test: Sequence[Path], where: Path) -> None:

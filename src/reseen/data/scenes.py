@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import numpy as np
 from reseen.data.boxes import Dropped, cut_to_image
 from reseen.data.coco_boxes import is_coco, read_coco
 from reseen.data.cuhk_sysu import is_cuhk_sysu, read_cuhk_sysu
-from reseen.data.images import read_image, usable_cpus
+from reseen.data.images import measure_images
 from reseen.data.paths import is_litter, shown
 from reseen.data.prw import is_prw, read_prw
 from reseen.errors import ReseenError
@@ -126,27 +125,10 @@ def fraction(data: SearchData, share: float, *, seed: int) -> SearchData:
     return _with_train(data, np.sort(order[: max(1, round(share * len(order)))]))
 
 
-def measure_scenes(
-    scenes: Sequence[Scene], *, progress: Callable[[int, int], None] | None = None
-) -> tuple[Labels, tuple[str, ...]]:
-    """Decode every scene once: heights and widths int64 ``[S, 2]``, 0 where it cannot be read, and why not."""
-    sizes = np.zeros((len(scenes), 2), dtype=np.int64)
-    problems: list[str] = []
-    with ThreadPoolExecutor(max_workers=min(8, usable_cpus() + 1)) as pool:
-        for row, found in enumerate(pool.map(_size, scenes)):
-            if isinstance(found, str):
-                problems.append(found)
-            else:
-                sizes[row] = found
-            if progress is not None and (row % 64 == 63 or row + 1 == len(scenes)):
-                progress(row + 1, len(scenes))
-    return sizes, tuple(problems)
-
-
 def fit_scenes(data: SearchData, train_sizes: Labels, test_sizes: Labels) -> SearchData:
     """``data`` without scenes of size 0; boxes end at the border of their image, those outside are dropped.
 
-    A query whose scene is gone is gone too. Sizes ``[S, 2]`` are those of :func:`measure_scenes`.
+    A query whose scene is gone is gone too. Sizes ``[S, 2]`` are those of :func:`reseen.data.images.measure_images`.
     """
     dropped = Dropped()
     train = _with_train(data, np.flatnonzero(train_sizes[:, 0]))
@@ -188,7 +170,7 @@ def scan_scenes(
     both = {scene.path: scene for scene in (*data.train, *data.test)}  # PRW's parts may share frames
     if not both:
         raise ReseenError(f"{shown(data.name)} has no scene: there is nothing to check")
-    measured, problems = measure_scenes(tuple(both.values()), progress=progress)
+    measured, problems = measure_images(tuple(both.values()), progress=progress)
     if len(problems) > max_bad_share * len(both):
         raise ReseenError(
             f"{len(problems)} of {len(both)} scenes are unusable, more than data.max_bad_share={max_bad_share:g} "
@@ -255,11 +237,3 @@ def _cut(
         if identities is not None:
             labels.append(identities[row][kept])
     return tuple(cut), tuple(labels) if identities is not None else None
-
-
-def _size(scene: Scene) -> tuple[int, int] | str:
-    try:
-        _, height, width = read_image(scene.path).shape
-    except ReseenError as error:
-        return str(error)
-    return height, width
