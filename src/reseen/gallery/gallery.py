@@ -196,6 +196,14 @@ class Gallery:
             self._store.compact()
         self.refresh()
 
+    def look(self) -> None:
+        """Refresh, where a second has passed; not while another thread adds or erases: answers need not wait for it."""
+        if time.monotonic() - self._looked > LOOK and self._lock.acquire(blocking=False):
+            try:
+                self.refresh()
+            finally:
+                self._lock.release()
+
     def refresh(self) -> None:
         """See what other processes added or erased; searches do so once a second."""
         with self._lock:
@@ -263,8 +271,7 @@ class Gallery:
         self, features: ArrayLike, k: int = 10, *, rerank: bool = False, **filters: Any
     ) -> list[list[Hit]]:
         """As :meth:`search`, for features ``[Q, D]`` at once: the matrix is read once for all of them."""
-        if time.monotonic() - self._looked > LOOK:
-            self.refresh()
+        self.look()
         queries = unit(features)
         self._check_dim(queries.shape[1])
         if self._store is None:
