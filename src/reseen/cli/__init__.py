@@ -68,6 +68,7 @@ def _parser() -> Parser:
         gallery.search,
         gallery.forget,
         gallery.gallery,
+        gallery.serve,
         data.compose,
         data.split,
         data.doctor,

@@ -85,6 +85,26 @@ def gallery(commands: Any) -> None:
     parser.add_argument("--copy-to", metavar="G", help="copy all rows into another folder or s3:// address")
 
 
+def serve(commands: Any) -> None:
+    def load() -> Callable[..., object]:
+        from reseen.commands.serve import serve
+
+        return serve
+
+    parser = add_command(commands, "serve", "a search page and an HTTP API of a gallery", load)
+    _place(parser)
+    _run(parser)
+    more = "what finds the persons of a picture, for a model of crops (YOLOX)"
+    parser.add_argument("--detector", type=Path, metavar="FILE.onnx", help=more)
+    more = "address to listen at; beyond this machine only with a token (default: %(default)s)"
+    parser.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help=more)
+    parser.add_argument("--port", type=int, default=8000, help="0: a free one (default: %(default)s)")
+    more = "a name that it may be reached as, behind a proxy; repeatable"
+    parser.add_argument("--name", action="append", default=[], dest="names", metavar="HOST", help=more)
+    more = "a file with the word that lets people in"
+    parser.add_argument("--token-file", type=Path, metavar="FILE", help=more)
+
+
 def _place(parser: Parser) -> None:
     parser.add_argument("gallery", metavar="G", help="folder, or s3://BUCKET/PREFIX")
 

@@ -1,0 +1,84 @@
+"""``reseen serve``: the page and the HTTP API of a gallery."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from reseen.errors import ReseenError
+from reseen.footage.finding import finder
+from reseen.gallery import Gallery
+from reseen.gallery.queries import model_of
+from reseen.gallery.server import Served, Token, make_app
+from reseen.gallery.server.guard import LOOPBACK
+from reseen.inference import PersonSearcher
+
+CONNECTIONS = 256  # at a time
+
+
+def serve(
+    gallery: str,
+    *,
+    run: Path | None = None,
+    detector: Path | None = None,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    names: Sequence[str] = (),
+    token_file: Path | None = None,
+) -> None:
+    """Serve until it is interrupted; the address is printed when it can be reached.
+
+    Raises:
+        ReseenError: no gallery or model, a port that is taken, or an address beyond this machine without a token.
+    """
+    import uvicorn
+
+    token = None if token_file is None else Token.read(token_file)
+    if host not in LOOPBACK and token is None:
+        raise ReseenError(
+            f"{host} can be reached from other machines: give a token with --token-file, or leave --host out"
+        )
+    app = make_app(opened(gallery, run, detector), token=token, names=(host, *names))
+    with _bound(host, port) as listener:
+        shown = f"[{host}]" if ":" in host else host
+        print(f"http://{shown}:{listener.getsockname()[1]}/ (Ctrl+C stops it)", flush=True)
+        config = uvicorn.Config(
+            app,
+            log_level="warning",
+            access_log=False,  # queries are in it
+            server_header=False,
+            limit_concurrency=CONNECTIONS,
+            timeout_graceful_shutdown=5,
+        )
+        try:
+            uvicorn.Server(config).run(sockets=[listener])
+        except KeyboardInterrupt:
+            print("stopped; what was searched for is forgotten")
+
+
+def opened(place: str, run: Path | None, detector: Path | None) -> Served:
+    """The gallery with the model of its rows: in ``run``, or where it was when the gallery was indexed."""
+    model = model_of(place, run)
+    gallery = Gallery.open(place, model)
+    gallery.search_many(
+        np.ones((1, model.dim), np.float32), 1
+    )  # refuses another model, and compiles the kernels
+    return Served(
+        gallery,
+        finder(model, detector=detector),
+        detects=isinstance(model, PersonSearcher) or detector is not None,
+        cluster=model.config.cluster,
+    )
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family)
+    except (OSError, OverflowError) as error:
+        raise ReseenError(
+            f"cannot listen at {host}, port {port} ({error}): choose another with --port"
+        ) from error

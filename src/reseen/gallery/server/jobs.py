@@ -1,0 +1,78 @@
+"""Work that takes longer than an answer may: one job after the other, in a thread of its own."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Literal
+
+from reseen.errors import ReseenError
+from reseen.gallery.server.problems import ProblemError
+
+LOG = logging.getLogger("reseen.server")
+KEPT = 100  # jobs whose end can be asked for
+WAITING = 10  # that may wait
+State = Literal["waiting", "running", "done", "failed"]
+
+
+@dataclass
+class Job:
+    """``detail`` says how it ended."""
+
+    name: str
+    kind: Literal["groups", "forget"]
+    state: State = "waiting"
+    detail: str = ""
+
+
+class Jobs:
+    def __init__(self) -> None:
+        self._jobs: dict[str, Job] = {}
+        self._lock = threading.Lock()
+        self._worker = ThreadPoolExecutor(1, "job")
+
+    def start(self, kind: Literal["groups", "forget"], work: Callable[[], str]) -> Job:
+        """Do ``work`` when those before it are done; it returns the detail.
+
+        Raises:
+            ProblemError: many wait already.
+        """
+        job = Job(secrets.token_urlsafe(16), kind)
+        with self._lock:
+            unfinished = [one for one in self._jobs.values() if one.state in ("waiting", "running")]
+            if len(unfinished) >= WAITING:
+                raise ProblemError(503, f"{len(unfinished)} jobs wait already: try again when they are done")
+            for name in list(self._jobs)[: max(0, len(self._jobs) + 1 - KEPT)]:
+                del self._jobs[name]
+            self._jobs[job.name] = job
+        self._worker.submit(self._do, job, work)
+        return job
+
+    def get(self, name: str) -> Job:
+        job = self._jobs.get(name)
+        if job is None:
+            raise ProblemError(404, "there is no such job: the last ones are kept until the server stops")
+        return job
+
+    def close(self) -> None:
+        """Wait for the job that runs (an erasure is not cut short); those that wait do not begin."""
+        self._worker.shutdown(cancel_futures=True)
+
+    def _do(self, job: Job, work: Callable[[], str]) -> None:
+        job.state = "running"
+        try:
+            detail, state = work(), "done"
+        except ProblemError as error:
+            detail, state = error.detail, "failed"
+        except ReseenError as error:
+            LOG.error("%s", error)
+            detail, state = "the gallery cannot be used at the moment: the server's log says why", "failed"
+        except Exception:
+            LOG.exception("a job failed")
+            detail, state = "an error of the server: its log says more", "failed"
+        job.detail = detail  # before the state: whoever sees the end sees how
+        job.state = "done" if state == "done" else "failed"

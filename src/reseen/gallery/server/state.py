@@ -1,0 +1,239 @@
+"""What the server works with: the gallery, the model, and what it remembers for a while."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reseen.config import ClusterConfig
+from reseen.errors import ReseenError
+from reseen.footage.finding import Finder
+from reseen.footage.rows import thumbnail
+from reseen.gallery.gallery import Gallery
+from reseen.gallery.rows import NONE, Hit, unit
+from reseen.gallery.server.grouping import LEAST_ROWS, MOST_ROWS, Groups, groups_of
+from reseen.gallery.server.jobs import Job, Jobs
+from reseen.gallery.server.memory import SECONDS, Queries, Recent
+from reseen.gallery.server.paging import MOST, Cursor, page_of
+from reseen.gallery.server.problems import ProblemError
+from reseen.gallery.server.uploads import Limits, boxes_of, picture_of
+from reseen.records import SceneDetections
+
+WRONG = 0.2  # weight of the wrong beside the right: 0.15 / 0.75, the usual constants of Rocchio's (Manning et al. 2008)
+THUMBNAILS = 4000  # in memory, some 3 kB each
+Indices = NDArray[np.int64]
+
+
+class Served:
+    """One gallery with the model of its rows, for any number of threads.
+
+    Args:
+        finder: finds and embeds the persons of a picture, with the gallery's model.
+        detects: whether it detects them; else the picture is the person.
+        cluster: how the gallery is grouped.
+    """
+
+    def __init__(
+        self,
+        gallery: Gallery,
+        finder: Finder,
+        *,
+        detects: bool,
+        cluster: ClusterConfig,
+        limits: Limits | None = None,
+    ) -> None:
+        self.gallery, self.finder, self.detects, self.cluster = gallery, finder, detects, cluster
+        self.limits = limits or Limits()
+        self.queries, self.jobs = Queries(), Jobs()
+        self.groups: Groups | None = None
+        self._grouping: Job | None = None
+        self._thumbnails: Recent[int, bytes] = Recent(THUMBNAILS, SECONDS)
+        self._model = threading.Lock()
+
+    # --- pictures ---
+
+    def find(self, data: bytes, boxes: Sequence[str]) -> tuple[tuple[int, int], SceneDetections, int]:
+        """Width and height of the picture, its persons (surest first), and how many more there were.
+
+        Raises:
+            ProblemError: no usable picture or box, or more boxes than :class:`Limits` has persons.
+        """
+        size, found, _ = self._found(data, boxes)
+        most = self.limits.persons
+        kept = SceneDetections(found.boxes[:most], found.scores[:most], found.features[:most])
+        return size, kept, len(found.boxes) - len(kept.boxes)
+
+    def add(
+        self, data: bytes, boxes: Sequence[str], camera: int | None, when: float | None
+    ) -> tuple[Indices, str]:
+        """Add the persons of a picture to the gallery; their numbers, and the source that they are noted under."""
+        _, found, thumbnails = self._found(data, boxes, pictured=True)
+        source = f"added/{secrets.token_hex(8)}"  # a name of ours: none comes from a client
+        count = len(thumbnails)
+        if not count:
+            raise ProblemError(422, "nobody is found in the picture: give boxes")
+        details: dict[str, Any] = {"sources": [source] * count, "boxes": found.boxes[:count]}
+        details["scores"] = found.scores[:count]
+        if camera is not None:
+            details["cameras"] = [camera] * count
+        if when is not None:
+            details["times"] = [when] * count
+        return self.gallery.add(found.features[:count], thumbnails=thumbnails, **details), source
+
+    def _found(
+        self, data: bytes, texts: Sequence[str], *, pictured: bool = False
+    ) -> tuple[tuple[int, int], SceneDetections, list[bytes]]:
+        if len(texts) > self.limits.persons:
+            raise ProblemError(413, f"give at most {self.limits.persons} boxes")
+        with self._model:  # one picture is decoded at a time
+            picture = picture_of(data, self.limits)
+            boxes = boxes_of(texts, picture)
+            (found,) = self.finder.find([picture], [boxes])
+            height, width = picture.shape[1:]
+            some = found.boxes[: self.limits.persons] if pictured else []
+            return (width, height), found, [thumbnail(picture, box) for box in some]
+
+    # --- searching ---
+
+    def search(
+        self, query: str, limit: int, cursor: Cursor, filters: dict[str, Any]
+    ) -> tuple[list[Hit], Cursor | None]:
+        """A page of hits; their thumbnails are fetched at once, for they are asked for next."""
+        feature = self.queries.feature(query)
+        hits, following = page_of(
+            lambda k: self.gallery.search_many(feature[None], k, **filters)[0], cursor, limit
+        )
+        self.fetch(hit.row for hit in hits)
+        return hits, following
+
+    def all_hits(self, query: str, filters: dict[str, Any]) -> list[Hit]:
+        return self.gallery.search_many(self.queries.feature(query)[None], MOST, **filters)[0]
+
+    def refine(self, query: str | None, right: Sequence[int], wrong: Sequence[int]) -> str:
+        """A query of its own: the mean of the right features (with that of ``query``) minus a part of the wrong ones'.
+
+        Raises:
+            ProblemError: nothing is right, a row that is no more, or nothing is left.
+        """
+        features = [] if query is None else [self.queries.feature(query)]
+        good = np.array([*features, *self._vectors(right)])
+        bad = self._vectors(wrong)
+        if not len(good):
+            raise ProblemError(
+                422, "name a query or right rows: what is only wrong says nothing about whom to find"
+            )
+        mean = good.mean(axis=0) - (WRONG * bad.mean(axis=0) if len(bad) else 0)
+        try:
+            (feature,) = unit(mean[None].astype(np.float32))
+        except ReseenError as error:
+            raise ProblemError(422, "right and wrong rows cancel each other: mark others") from error
+        return self.queries.remember(feature)
+
+    # --- rows ---
+
+    def rows(self, numbers: Sequence[int]) -> list[Hit]:
+        """Rows by number, in their order; those that are no more, or have expired, are left out."""
+        held = self.gallery.held
+        places = np.searchsorted(held.column("row"), numbers)
+        inside = places < len(held)
+        places = places[inside][held.column("row")[places[inside]] == np.asarray(numbers)[inside]]
+        places = places[~(held.column("expiry")[places] <= time.time())]
+        return held.hits(places, np.zeros(len(places), np.float32))
+
+    def rows_from(self, start: int, limit: int) -> tuple[list[Hit], int | None]:
+        """The first ``limit`` rows numbered ``start`` or above, and where the next page starts."""
+        self.gallery.look()
+        held = self.gallery.held
+        first = int(np.searchsorted(held.column("row"), start))
+        places = np.flatnonzero(held.where(now=time.time())[first:])[: limit + 1] + first
+        following = int(held.column("row")[places[limit]]) if len(places) > limit else None
+        return held.hits(places[:limit], np.zeros(len(places[:limit]), np.float32)), following
+
+    def thumbnail(self, row: int) -> bytes:
+        """JPEG of a row. Raises ProblemError where there is none."""
+        if not self.rows([row]):
+            self._thumbnails.pop(row)
+            raise ProblemError(404, f"there is no row {row}")
+        self.fetch([row])
+        picture = self._thumbnails.get(row)
+        if not picture:
+            raise ProblemError(404, f"row {row} has no picture")
+        return picture
+
+    def fetch(self, rows: Iterable[int]) -> None:
+        """Have thumbnails in memory."""
+        wanted = [row for row in rows if self._thumbnails.get(row) is None]
+        if wanted:
+            for row, picture in self.gallery.thumbnails(wanted).items():
+                self._thumbnails[row] = picture
+
+    def _vectors(self, rows: Sequence[int]) -> NDArray[np.float32]:
+        held = self.gallery.held
+        present = [hit.row for hit in self.rows(rows)]
+        lost = sorted({*rows} - {*present})
+        if lost:
+            raise ProblemError(404, f"there is no row {lost[0]}")
+        if not present:
+            return np.zeros((0, self.finder.dim), np.float32)
+        return held.vectors(np.searchsorted(held.column("row"), present))
+
+    # --- jobs ---
+
+    def start_groups(self) -> Job:
+        """Group the whole gallery, unless that was done since its last change or is being done."""
+        self.gallery.look()
+        held, last = self.gallery.held, self._grouping
+        current = self.groups is not None and self.groups.held is held
+        if last is not None and (last.state in ("waiting", "running") or (last.state == "done" and current)):
+            return last
+        places = np.flatnonzero(held.where(now=time.time()))
+        if not LEAST_ROWS <= len(places) <= MOST_ROWS:
+            raise ProblemError(
+                409,
+                f"galleries of {LEAST_ROWS} to {MOST_ROWS:,} rows are grouped, and this one has {len(places):,}: "
+                "reseen cluster groups larger ones",
+            )
+
+        def work() -> str:
+            self.groups = groups_of(held, places, self.cluster)
+            return f"{len(self.groups.members)} groups, {self.groups.alone} rows in none"
+
+        self._grouping = self.jobs.start("groups", work)
+        return self._grouping
+
+    def named(self, rows: Sequence[int], tracks: bool, query: str | None, above: float | None) -> list[int]:
+        """Numbers of rows that are to be erased: see :class:`reseen.gallery.server.schemas.Naming`."""
+        if (query is None) != (above is None):
+            raise ProblemError(
+                422, "who is like somebody is said by two things: a query, and above which similarity"
+            )
+        self.gallery.look()
+        present = self.rows(rows)
+        walks = {(hit.source, hit.track) for hit in present if tracks and hit.track != NONE}
+        if not present and query is None:
+            raise ProblemError(404, "none of these rows is there")
+        like = None if query is None else self.queries.feature(query)
+        found = self.gallery.matching([hit.row for hit in present], like=like, above=above, tracks=walks)
+        return [int(row) for row in found]
+
+    def start_forget(self, rows: Sequence[int]) -> Job:
+        """Erase rows for good; those that are no more do not disturb it."""
+
+        def work() -> str:
+            self.gallery.refresh()
+            present = [hit.row for hit in self.rows(rows)]
+            receipt = self.gallery.forget(present) if present else None
+            for row in rows:
+                self._thumbnails.pop(row)
+            self.groups = None
+            if receipt is None:
+                return "none of these rows was there"
+            return f"{receipt.rows} rows are erased; {receipt.files} files were read and hold none of their bytes"
+
+        return self.jobs.start("forget", work)

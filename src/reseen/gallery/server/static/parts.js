@@ -1,0 +1,144 @@
+// Pieces of the page, made from what the server says. Text is set as text: no name of a file becomes HTML.
+
+import { thumbnail } from "./api.js";
+import { area, placed } from "./boxes.js";
+import { cameraOf, counted, described, placeOf, similarity, timeOf } from "./words.js";
+
+/** An element with properties (of the DOM, or aria-...) and children. */
+export function element(name, properties = {}, ...children) {
+  const made = document.createElement(name);
+  for (const [key, value] of Object.entries(properties)) {
+    if (key.startsWith("aria-") || key.startsWith("data-")) {
+      made.setAttribute(key, value);
+    } else {
+      made[key] = value;
+    }
+  }
+  made.append(...children);
+  return made;
+}
+
+export const face = (row) =>
+  element("img", { src: thumbnail(row.row), alt: described(row), loading: "lazy", decoding: "async" });
+
+/** A button over a person of the picture. */
+export function personButton(person, index, found) {
+  const count = found.persons.length;
+  const button = element(
+    "button",
+    { type: "button", className: "person", "aria-pressed": "false" },
+    element("span", { className: "number", textContent: index + 1 }),
+  );
+  button.setAttribute("aria-label", `Search for person ${index + 1} of ${count}`);
+  Object.assign(button.style, placed(person.box, found.width, found.height));
+  button.style.zIndex = 1 + found.persons.filter((other) => area(other.box) > area(person.box)).length;
+  return button;
+}
+
+function fact(name, value) {
+  return [element("dt", { textContent: name }), element("dd", { textContent: value })];
+}
+
+function facts(row) {
+  const list = element("dl", { className: "facts" }, ...fact("Camera", cameraOf(row)));
+  const when = timeOf(row);
+  if (when) {
+    const time = element("time", { dateTime: row.time, textContent: when });
+    list.append(element("dt", { textContent: "Time" }), element("dd", {}, time));
+  }
+  list.append(...fact("Source", placeOf(row)));
+  return list;
+}
+
+/** How similar, as a bar and as a number. */
+function likeness(value) {
+  const filled = element("span", { className: "filled" });
+  filled.style.width = `${100 * Math.max(0, value)}%`;
+  return element(
+    "p",
+    { className: "likeness" },
+    element("span", { className: "bar", "aria-hidden": "true" }, filled),
+    element("strong", { textContent: similarity(value) }),
+    element("span", { className: "muted", textContent: " similar" }),
+  );
+}
+
+/** The other rows of a track: their pictures come when they are asked for. */
+function walk(match) {
+  const faces = element("span", { className: "faces" });
+  const details = element(
+    "details",
+    { className: "walk" },
+    element("summary", { textContent: `${counted(match.track_rows.length, "more row")} of this walk` }),
+    faces,
+  );
+  details.addEventListener("toggle", () => {
+    if (details.open && !faces.childElementCount) {
+      const images = match.track_rows.map((row) => element("img", { src: thumbnail(row), alt: `Row ${row}` }));
+      faces.append(...images);
+    }
+  });
+  return details;
+}
+
+const MARKS = { right: "✓", wrong: "✗" };
+
+/** A match with its buttons, which say in data-does what they do; `mark` is "right", "wrong" or undefined. */
+export function card(match, mark) {
+  const buttons = Object.entries(MARKS).map(([name, sign]) =>
+    element(
+      "button",
+      { type: "button", "data-does": name, "aria-pressed": String(mark === name) },
+      element("span", { "aria-hidden": "true", textContent: sign }),
+      name === "right" ? "Right" : "Wrong",
+    ),
+  );
+  const again = element("button", { type: "button", "data-does": "search", textContent: "Search for this one" });
+  const made = element(
+    "li",
+    { className: "card", "data-row": match.row, "data-mark": mark || "" },
+    element("div", { className: "face" }, face(match)),
+    likeness(match.similarity),
+    facts(match),
+    ...(match.track_rows.length ? [walk(match)] : []),
+    element("div", { className: "marks" }, ...buttons, again),
+  );
+  return made;
+}
+
+export function setMark(made, mark) {
+  made.dataset.mark = mark || "";
+  for (const name of Object.keys(MARKS)) {
+    made.querySelector(`[data-does=${name}]`).setAttribute("aria-pressed", String(mark === name));
+  }
+}
+
+/** A group of the gallery. */
+export function groupItem(group, number) {
+  const cameras = group.cameras.length ? `, ${counted(group.cameras.length, "camera")}` : "";
+  const button = element("button", { type: "button", textContent: "Search for this person" });
+  button.setAttribute("aria-label", `Search for this person, group ${number}`);
+  return element(
+    "li",
+    { className: "group" },
+    element("h3", { textContent: `Group ${number}` }),
+    element("p", { className: "muted", textContent: `${counted(group.count, "row")}${cameras}` }),
+    element("div", { className: "faces" }, ...group.shown.map(face)),
+    button,
+  );
+}
+
+/** A query of the trail; the last one is current. */
+export function trailItem(name, current) {
+  const button = element("button", { type: "button", textContent: name });
+  if (current) {
+    button.setAttribute("aria-current", "step");
+  }
+  return element("li", {}, button);
+}
+
+/** A box to tick for a camera. */
+export function cameraBox(camera) {
+  const box = element("input", { type: "checkbox", name: "camera", value: camera });
+  return element("label", {}, box, String(camera));
+}
