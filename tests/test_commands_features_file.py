@@ -118,9 +118,10 @@ def test_images_of_the_same_name_are_told_apart_by_their_folders(tmp_path):
     }
     from PIL import Image
 
-    for path in ("train/1/a.jpg", *(f"{s}/{n}/a.jpg" for s in ("query", "gallery") for n in (1, 2, 3))):
+    paths = ("train/1/a.jpg", *(f"{s}/{n}/a.jpg" for s in ("query", "gallery") for n in (1, 2, 3)))
+    for shade, path in enumerate(paths):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", (16, 32)).save(tmp_path / path)
+        Image.new("RGB", (16, 32), (20 * shade, 0, 0)).save(tmp_path / path)
     np.savez(tmp_path / "f.npz", **given)
     assert evaluate_file(tmp_path / "f.npz", data=tmp_path / "m.csv").mean_ap == 1
     np.savez(tmp_path / "f.npz", **(given | {"gallery_names": ["a.jpg"] * 3}))

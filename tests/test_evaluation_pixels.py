@@ -67,7 +67,10 @@ def test_embedding_and_evaluation_of_crops(crop: Crop) -> None:
     eye = Eye(encoder)
     embed_crops(encoder, (crop, crop), config)
     embed_images(encoder, [torch.full((3, 32, 16), VALUE, dtype=torch.uint8)], config)
-    part = LabelledCrops((crop, replace(crop, camera=2)), np.array([1, 1]))
+    other = Crop(crop.path.with_name("other.png"), 2)  # of the same pixels, and not the same picture
+    with Image.open(crop.path) as image:
+        image.save(other.path, compress_level=0)
+    part = LabelledCrops((crop, other), np.array([1, 1]))
     evaluate_encoder(
         encoder, ReidData("one", crop.path.parent, (crop,), None, query=part, gallery=part), config
     )

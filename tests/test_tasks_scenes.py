@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -220,8 +221,8 @@ def test_the_report_of_a_run_has_its_pictures(searched: tuple[Path, str]) -> Non
         assert (run / "report" / f"{name}.png").stat().st_size > 5_000
     assert "No picture was saved" not in page
     assert str(run / "report" / "index.html") in said
-    for text in ("persons in scenes, without identities", "detection AP", "top&#8209;1", "not picked"):
-        assert text in page
+    for text in ("persons in scenes, without identities", "detection AP", "top\u20111", "not picked"):
+        assert text in html.unescape(page)
     assert ">no</td>" in page  # camera ids were not read
     assert "T&#x27;" not in page  # nor is there a panel of augmented crops
 

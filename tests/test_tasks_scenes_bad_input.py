@@ -90,7 +90,7 @@ def test_training_goes_past_bad_frames_and_boxes_and_says_each(tmp_path: Path) -
     assert records[-1]["test"]["detection_recall"] >= 0  # not unknown: test frames have persons
     code, out, err = call("evaluate", tmp_path / "run", "--data", tmp_path / "prw")
     assert (code, err) == (0, ""), err
-    assert "(1 queries)" in out
+    assert "(scored 1 of 1 queries)" in out
 
 
 @pytest.mark.usefixtures("no_pictures")

@@ -200,6 +200,12 @@ def _evaluate(commands: Any) -> None:
     )
     parser.add_argument("--rerank", action="store_true", help="score again after k-reciprocal re-ranking")
     parser.add_argument(
+        "--protocol",
+        choices=("cross-camera", "same-camera"),
+        help="crops: what answers a query. same-camera: any other picture of the person, for one camera or unknown "
+        "ones (default: cross-camera, as benchmarks do)",
+    )
+    parser.add_argument(
         "--gallery-size",
         type=int,
         action="append",

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from reseen.commands.features_file import evaluate_file
 from reseen.distributed import ALONE
 from reseen.errors import ReseenError
+from reseen.evaluation import CROSS_CAMERA
 from reseen.metrics import ReidScores
 from reseen.progress import Progress
 from reseen.tasks import (
@@ -29,9 +30,8 @@ def evaluate_run_or_file(*, run: Path | None, features: Path | None, **given: An
     if run is not None:
         evaluate(run, **given)
     elif features is not None:
-        used = {
-            key: given.pop(key) for key in ("data", "camera_pattern", "identity_pattern", "test_on", "rerank")
-        }
+        of_file = ("data", "camera_pattern", "identity_pattern", "test_on", "rerank", "protocol")
+        used = {key: given.pop(key) for key in of_file}
         wrong = [key for key, value in given.items() if value and (key, value) != ("epoch", "last")]
         if wrong:
             raise ReseenError(f"--{wrong[0].replace('_', '-')} is for a RUN, not for --features")
@@ -49,6 +49,7 @@ def evaluate(
     branch: str | None = None,
     view: Literal["colour", "grey"] | None = None,
     rerank: bool = False,
+    protocol: str | None = None,
     gallery_sizes: Sequence[int] | None = None,
     paths: Literal["search", "both"] | None = None,
 ) -> ReidScores | dict[str, Any]:
@@ -58,20 +59,21 @@ def evaluate(
     :func:`reseen.evaluation.search.search_record`.
 
     Args:
-        epoch, branch, view, rerank, gallery_sizes, paths: see :class:`reseen.tasks.Scoring`.
+        epoch, branch, view, rerank, protocol, gallery_sizes, paths: see :class:`reseen.tasks.Scoring`.
         camera_pattern, identity_pattern: where file names hold the camera and the person, for folders of crops.
         test_on: ``test``, or ``validation``, for crops.
 
     Raises:
-        ReseenError: no such run, ``data`` has no test part or is of the other kind, or an option is.
+        ReseenError: no such run, an option or ``data`` of the other kind, or no test part that can be scored.
     """
     method = method_of_run(run)
     task = task_of(method)
-    how = Scoring(epoch, branch, view, rerank, tuple(gallery_sizes or ()), paths)
+    how = Scoring(epoch, branch, view, rerank, protocol or CROSS_CAMERA, tuple(gallery_sizes or ()), paths)
     given: dict[str, object] = {
         "branch": branch,
         "view": view,
         "rerank": rerank,
+        "protocol": protocol,
         "gallery_size": gallery_sizes,
         "paths": paths,
     }

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from reseen.data.paths import shown
 from reseen.errors import ReseenError
-from reseen.evaluation import evaluate_features, evaluate_reranked
+from reseen.evaluation import CROSS_CAMERA, evaluate_features, evaluate_reranked, open_test
 from reseen.footage import Rows, joined
 from reseen.footage.shards import read_features
 from reseen.footage.sources import source_name
@@ -34,6 +34,7 @@ def evaluate_file(
     identity_pattern: str | None = None,
     test_on: str = "test",
     rerank: bool = False,
+    protocol: str | None = None,
 ) -> ReidScores:
     """Score the features in ``file`` on the test part of ``data`` and print the scores.
 
@@ -46,25 +47,23 @@ def evaluate_file(
         The scores; with ``rerank`` those after re-ranking, which are printed too.
 
     Raises:
-        ReseenError: no such file, other arrays or lengths, an image without a row, or no test part.
+        ReseenError: no such file, other arrays or lengths, an image without a row, or no test part that can be scored.
     """
     images = open_crops(data, f"--features {file}", Reading(camera_pattern, identity_pattern, test_on))
-    if images.query is None or images.gallery is None:
-        raise ReseenError(
-            f"{shown(images.root)} has no query and gallery: scoring needs a benchmark's layout"
-        )
-    parts = tuple(zip(PARTS, (images.query, images.gallery), strict=True))
+    test = open_test(images, protocol or CROSS_CAMERA)
+    parts = tuple(zip(PARTS, (test.query, test.gallery), strict=True))
     if file.is_dir():
         rows = joined(list(read_features(file)))
         query, gallery = (_embedded(rows, part, crops, images.root, file) for part, crops in parts)
     else:
         arrays = _read(file)
         query, gallery = (_rows(arrays, part, crops, file) for part, crops in parts)
-    scores = evaluate_features(query, gallery, images.query, images.gallery)
-    print(reid_line(f"{images.name}, {file.name}", scores))
+    own = test.same_pictures
+    scores = evaluate_features(query, gallery, test.query, test.gallery, same_pictures=own)
+    print(reid_line(f"{images.name}, {file.name}", scores, test))
     if rerank:
-        scores = evaluate_reranked(query, gallery, images.query, images.gallery)
-        print(reid_line(f"{images.name}, {file.name}, re-ranked", scores))
+        scores = evaluate_reranked(query, gallery, test.query, test.gallery, same_pictures=own)
+        print(reid_line(f"{images.name}, {file.name}, re-ranked", scores, test))
     return scores
 
 

@@ -6,7 +6,7 @@ a dictionary from image names to boxes; nothing is read before a size is asked f
 
 from __future__ import annotations
 
-from collections.abc import Callable, ItemsView, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, ItemsView, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -52,6 +52,12 @@ class Targets(Mapping[str, Any]):
         if place == len(self.rows) or self.rows[place] != row:
             raise KeyError(name)
         return self._boxes.get(row)
+
+    def without(self, scenes: Container[int]) -> Targets:
+        """The same gallery without some rows of the test scenes."""
+        rows = [row for row in self.rows.tolist() if row not in scenes]
+        boxes = {row: box for row, box in self._boxes.items() if row not in scenes}
+        return Targets(self._names, self._numbers, np.array(rows, dtype=np.int32), boxes)
 
     def items(self) -> ItemsView[str, Any]:
         return _Items(self)

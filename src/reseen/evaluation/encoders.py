@@ -13,6 +13,7 @@ from reseen.config import Config
 from reseen.data import clean_transform, grey_transform
 from reseen.device import precision_here
 from reseen.errors import ReseenError
+from reseen.evaluation.protocol import open_test
 from reseen.evaluation.reid import evaluate_features
 from reseen.metrics import ReidScores
 from reseen.models import Encoder, resolve_device, resolve_precision
@@ -84,21 +85,20 @@ def evaluate_encoder(
     """Score an encoder on the query and gallery of ``images``, by the Market-1501 protocol.
 
     Raises:
-        ReseenError: ``images`` has no test split.
+        ReseenError: ``images`` has no test split, or none that can be scored.
     """
-    if images.query is None or images.gallery is None:
-        raise ReseenError(
-            f"{images.root} has no query and gallery: scoring needs a benchmark's layout (docs/data.md)"
-        )
+    test = open_test(images)
     features = []
-    for name, part in (("query", images.query), ("gallery", images.gallery)):
+    for name, part in (("query", test.query), ("gallery", test.gallery)):
 
         def count(done: int, name: str = name, total: int = len(part.crops)) -> None:
             if step is not None:
                 step(f"embed {name}", done, total)
 
         features.append(embed_crops(encoder, part.crops, config, grey=grey, progress=count))
-    return evaluate_features(features[0], features[1], images.query, images.gallery)
+    return evaluate_features(
+        features[0], features[1], test.query, test.gallery, same_pictures=test.same_pictures
+    )
 
 
 def as_record(scores: ReidScores) -> dict[str, float]:

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reseen.errors import ReseenError
+from reseen.evaluation.protocol import answers_of
 from reseen.evaluation.rerank import rerank
-from reseen.metrics import ReidScores, reid_scores, reid_scores_from_blocks
-from reseen.metrics.arrays import to_features, to_labels
+from reseen.metrics import ReidScores, reid_scores_by_answers, reid_scores_from_blocks_by_answers
+from reseen.metrics.arrays import to_features, to_labels, to_numpy
 from reseen.metrics.counting import exact_similarities
 from reseen.records import JUNK, UNKNOWN_CAMERA, LabelledCrops, Labels
 
@@ -38,20 +39,17 @@ def evaluate_features(
     gallery: LabelledCrops,
     *,
     ranks: Iterable[int] = (1, 5, 10),
+    same_pictures: Any = (),
 ) -> ReidScores:
     """mAP and CMC of L2-normalised features ``[Q, D]`` and ``[G, D]``, in the order of the crops.
 
     The Market-1501 protocol, see :func:`reseen.metrics.reid_scores`; ReseenError on wrong lengths.
+
+    Args:
+        same_pictures: rows (query, gallery image) ``[n, 2]`` that never count (:func:`reseen.evaluation.open_test`).
     """
-    return reid_scores(
-        query_features,
-        gallery_features,
-        query.identities,
-        gallery.identities,
-        query.cameras,
-        gallery.cameras,
-        ranks=ranks,
-    )
+    answers = answers_of(query, gallery, same_pictures)
+    return reid_scores_by_answers(query_features, gallery_features, answers, ranks=ranks)
 
 
 def evaluate_reranked(
@@ -62,11 +60,12 @@ def evaluate_reranked(
     *,
     ranks: Iterable[int] = (1, 5, 10),
     device: Any = None,
+    same_pictures: Any = (),
 ) -> ReidScores:
     """:func:`evaluate_features` after re-ranking (:func:`reseen.evaluation.rerank`, with its defaults).
 
     Junk is left out before, so that it is nobody's neighbour: the figures people compare with come from readers
-    that skip it. ``device``: where neighbours are searched.
+    that skip it. A query's own picture is, and only its answer is left out. ``device``: where neighbours are searched.
 
     Raises ReseenError on wrong lengths and on features that are not L2-normalised.
     """
@@ -75,8 +74,11 @@ def evaluate_reranked(
     kept = np.flatnonzero(gallery.identities != JUNK)
     found = gallery_features if len(kept) == len(gallery) else gallery_features[kept]
     distances = rerank(query_features, found, device=device)
-    labels = (query.identities, gallery.identities[kept], query.cameras, gallery.cameras[kept])
-    return reid_scores_from_blocks(distances, *labels, ranks=ranks)
+    pairs = to_numpy(same_pictures).astype(np.int64).reshape(-1, 2)
+    pairs = pairs[np.isin(pairs[:, 1], kept)]
+    pairs = np.stack([pairs[:, 0], np.searchsorted(kept, pairs[:, 1])], axis=1)
+    without = LabelledCrops(tuple(gallery.crops[row] for row in kept), gallery.identities[kept])
+    return reid_scores_from_blocks_by_answers(distances, answers_of(query, without, pairs), ranks=ranks)
 
 
 def ranked_lists(
@@ -87,12 +89,14 @@ def ranked_lists(
     *,
     top: int = 10,
     queries: Any = None,
+    same_pictures: Any = (),
 ) -> RankedLists:
     """The ``top`` nearest gallery images of the ``queries`` (rows of the query set; None = all of them).
 
     With ``query`` and ``gallery``, images that the protocol ignores are left out: junk, and the query's
-    identity seen by the query's camera. Without them nothing is known, nothing is left out and nothing is
-    called correct. Order and ties are those of :func:`reseen.metrics.reid_scores`.
+    identity seen by the query's camera. Without them nothing is known and nothing is called correct. The query's own
+    pictures (``same_pictures``, rows ``[n, 2]``) are left out either way. Order and ties are those of
+    :func:`reseen.metrics.reid_scores`.
 
     Raises ReseenError when only one side is labelled, and on lengths or rows that do not fit.
     """
@@ -109,12 +113,14 @@ def ranked_lists(
     if ((chosen < 0) | (chosen >= len(asked))).any():
         raise ReseenError(f"rows of queries must be in 0..{len(asked) - 1}")
 
+    own = to_numpy(same_pictures).astype(np.int64).reshape(-1, 2)
     rows = np.full((len(chosen), top), -1, dtype=np.int64)
     similarities = np.full((len(chosen), top), np.nan, dtype=np.float32)
     correct = np.zeros((len(chosen), top), dtype=bool)
     for i, q in enumerate(chosen):
         row = exact_similarities(asked[q], found)
         same, counts = _same_and_counting(int(q), query, gallery, len(found))
+        counts[own[own[:, 0] == q, 1]] = False
         candidates = np.flatnonzero(counts)
         best = candidates[np.argsort(-row[candidates], kind="stable")[:top]]
         rows[i, : len(best)] = best

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,10 +13,21 @@ from torch import Tensor
 from torchvision.ops import clip_boxes_to_image
 
 from reseen.config import Config
-from reseen.data import SceneBatch, SceneView, clean_scene_batches, in_file_pixels, open_galleries
+from reseen.data import (
+    SceneBatch,
+    SceneView,
+    Targets,
+    clean_scene_batches,
+    in_file_pixels,
+    open_galleries,
+)
+from reseen.data.galleries import NobodyToFindError
+from reseen.data.paths import shown
+from reseen.data.scene_doctor import KNOWN
 from reseen.device import autocast
 from reseen.errors import ReseenError
 from reseen.evaluation.encoders import Keep, available
+from reseen.evaluation.protocol import NothingToScoreError, pairs_of_one
 from reseen.metrics import detection_scores, person_search_scores
 from reseen.models.embedding import evaluation_mode
 from reseen.models.search import SearchNetwork
@@ -96,6 +107,68 @@ def features_of(
     return F.normalize(torch.cat([network.instance_features(images, boxes), within], dim=1), dim=1)
 
 
+@dataclass(frozen=True)
+class SearchTest:
+    """Whom to search for, and where: ``targets[i]`` is the gallery of probe ``probes[i]``, a row of the data's probes.
+
+    ``record``: how many probes there are, are scored, and are not, by reason. ``left_out``: in words, with what the
+    galleries lack.
+    """
+
+    probes: tuple[int, ...]
+    targets: tuple[Targets, ...]
+    record: Mapping[str, int]
+    left_out: tuple[str, ...]
+
+
+def require_queries(data: SearchData) -> None:
+    """Raise ReseenError where nobody is searched for."""
+    if not data.test or not data.probes:
+        raise ReseenError(
+            f"{shown(data.root)} has no test scenes with queries: scoring needs a benchmark's layout (docs/data.md)"
+        )
+
+
+def open_search_test(data: SearchData, size: int | None = None) -> SearchTest:
+    """The galleries of :func:`reseen.data.open_galleries`, by the data set's own protocol.
+
+    Outside the published sets, a copy of the query's own scene (the same file, or the same bytes) is in no gallery.
+
+    Raises:
+        NothingToScoreError: no gallery shows the person it is searched for; says why not.
+        ReseenError: no queries, or no galleries of that size.
+    """
+    require_queries(data)
+    way = "give test scenes that show the same persons again"
+    try:
+        opened = open_galleries(data, size)
+    except NobodyToFindError as error:
+        raise NothingToScoreError(f"{error}; {way}") from error
+    probes, targets = opened.probes.tolist(), list(opened.targets)
+    if data.name.partition("+")[0] not in KNOWN:  # a joined set is tested on its first one
+        scenes = [data.test[data.probes[probe].scene].path for probe in probes]
+        copies: dict[int, set[int]] = {}
+        for row, scene in pairs_of_one(scenes, [scene.path for scene in data.test]).tolist():
+            copies.setdefault(row, set()).add(scene)
+        targets = [gallery.without(copies.get(row, ())) for row, gallery in enumerate(targets)]
+    kept = [row for row, gallery in enumerate(targets) if gallery.found]
+    lost = len(probes) - len(kept)
+    record = {"queries": len(data.probes), "scored": len(kept)}
+    record |= {"only_same_picture": lost, "nowhere": len(data.probes) - len(probes)}
+    if not kept:
+        why = (
+            f"{lost:,} only in a copy of the query's own scene, {record['nowhere']:,} nowhere in the gallery"
+        )
+        raise NothingToScoreError(
+            f"{shown(data.root)}: no query has its person in another scene: {why}; {way}"
+        )
+    told = f"{lost:,} queries whose person is only in a copy of the query's own scene"
+    left_out = (*opened.skipped, *((told,) if lost else ()))
+    return SearchTest(
+        tuple(probes[row] for row in kept), tuple(targets[row] for row in kept), record, left_out
+    )
+
+
 def search_record(
     found: FoundScenes,
     data: SearchData,
@@ -106,10 +179,10 @@ def search_record(
 ) -> dict[str, Any]:
     """Scores of what was found, as result files have them (fractions).
 
-    ``mean_ap``, ``top<k>`` and the number of ``queries`` of the first gallery size, ``galleries`` of all sizes where
-    several are asked for; ``detection_recall`` and ``detection_ap`` over all test scenes. ``left_out``: lines about
-    queries and gallery images that could not be scored. ``keep`` is given each query's average precision ``[Q]`` in
-    the first gallery.
+    ``mean_ap``, ``top<k>`` and the counts of :class:`SearchTest` of the first gallery size, ``galleries`` of all sizes
+    where several are asked for; ``detection_recall`` and ``detection_ap`` over all test scenes. ``left_out``: lines
+    about queries and gallery images that could not be scored. ``keep`` is given each query's average precision ``[Q]``
+    in the first gallery.
     """
     truth = {name: scene.boxes for name, scene in zip(data.test_names, data.test, strict=True)}
     persons = detection_scores(found.detections, truth)
@@ -120,21 +193,21 @@ def search_record(
     galleries: dict[str, Any] = {}
     left_out: dict[str, None] = {}
     for size in sizes:
-        opened = open_galleries(data, size)
+        test = open_search_test(data, size)
         queries = [
             SearchQuery(found.probes[probe].numpy(), targets)
-            for probe, targets in zip(opened.probes.tolist(), opened.targets, strict=True)
+            for probe, targets in zip(test.probes, test.targets, strict=True)
         ]
         if step is not None:
             step("search", 0, len(queries))
         scores = person_search_scores(queries, found.detections)
         here = {"mean_ap": scores.mean_ap, **{f"top{rank}": value for rank, value in scores.top.items()}}
-        here["queries"] = len(queries)
+        here |= test.record
         if keep is not None and not galleries:
             keep(scores.average_precision)
         record = {**here, **record} if not galleries else record
         galleries[str(size or "all")] = here
-        left_out |= dict.fromkeys(opened.skipped)
+        left_out |= dict.fromkeys(test.left_out)
     record |= {"galleries": galleries} if len(galleries) > 1 else {}
     return record | ({"left_out": list(left_out)} if left_out else {})
 
@@ -153,12 +226,9 @@ def evaluate_searcher(
     ``keep``: see :func:`search_record`.
 
     Raises:
-        ReseenError: ``data`` has no test scenes or no queries.
+        ReseenError: ``data`` has no test scenes, or no query that can be scored.
     """
-    if not data.test or not data.probes:
-        raise ReseenError(
-            f"{data.name} has no test scenes with queries: scoring needs a benchmark's layout (docs/data.md)"
-        )
+    require_queries(data)
     found = find_persons(network, data.test, data.test_names, config, probes=data.probes, step=step)
     return search_record(found, data, sizes=sizes, step=step, keep=keep)
 

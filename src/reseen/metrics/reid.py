@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from reseen.compiled import over_rows
 from reseen.errors import ReseenError
-from reseen.metrics.arrays import Floats, to_features, to_floats, to_labels
+from reseen.metrics.answers import Answers, Same
+from reseen.metrics.arrays import Floats, to_features, to_floats
 from reseen.metrics.counting import Ranked, count_above, exact_values, ranked
-from reseen.records import JUNK, UNKNOWN_CAMERA, Labels
 
 BLOCK = 2**22  # entries of the query x gallery matrix that exist at a time: 16 MiB of float32
 COLUMNS = 1024  # gallery images of one matrix product: more are not faster
@@ -72,19 +72,30 @@ def reid_scores(
 
     Raises ReseenError on lengths or dimensions that do not match and on features that are not finite.
     """
-    queries = to_features(query_features, "query features")
-    gallery = to_features(gallery_features, "gallery features")
-    if queries.shape[1] != gallery.shape[1]:
-        raise ReseenError(
-            f"query features have {queries.shape[1]} dimensions and gallery features {gallery.shape[1]}: "
-            "embed both with the same model"
-        )
-    dtype = np.result_type(queries, gallery)
-    queries, gallery = queries.astype(dtype, copy=False), gallery.astype(dtype, copy=False)
-    protocol = _Protocol.of(
+    queries, gallery = _comparable(query_features, gallery_features)
+    answers = Answers.of(
         query_identities, gallery_identities, query_cameras, gallery_cameras, len(queries), len(gallery)
     )
-    return _summary(_rank_by_features(queries, gallery, protocol), ranks)
+    return _summary(_rank_by_features(queries, gallery, answers), ranks)
+
+
+def reid_scores_by_answers(
+    query_features: Any, gallery_features: Any, answers: Answers, *, ranks: Iterable[int] = (1, 5, 10)
+) -> ReidScores:
+    """:func:`reid_scores` where it is already settled what answers each query.
+
+    Raises ReseenError as there, and where there are other numbers of features.
+    """
+    queries, gallery = _comparable(query_features, gallery_features)
+    for side, images, features in (
+        ("query", len(answers), queries),
+        ("gallery", answers.gallery_size, gallery),
+    ):
+        if len(features) != images:
+            raise ReseenError(
+                f"{side} identities must be one per image: {images}, and {len(features)} features"
+            )
+    return _summary(_rank_by_features(queries, gallery, answers), ranks)
 
 
 def reid_scores_from_distances(
@@ -116,68 +127,27 @@ def reid_scores_from_blocks(
 
     Raises ReseenError on NaN and on blocks that are not one row per query and one column per gallery image.
     """
-    protocol = _Protocol.of(query_identities, gallery_identities, query_cameras, gallery_cameras)
-    return _summary(_rank_by_distances(blocks, protocol), ranks)
+    answers = Answers.of(query_identities, gallery_identities, query_cameras, gallery_cameras)
+    return reid_scores_from_blocks_by_answers(blocks, answers, ranks=ranks)
 
 
-@dataclass(frozen=True)
-class _Protocol:
-    """Who is correct, ignored or wrong. Positions count the gallery without its junk.
+def reid_scores_from_blocks_by_answers(
+    blocks: Iterable[Any], answers: Answers, *, ranks: Iterable[int] = (1, 5, 10)
+) -> ReidScores:
+    """:func:`reid_scores_from_blocks` where it is already settled what answers each query."""
+    return _summary(_rank_by_distances(blocks, answers), ranks)
 
-    ``members[start:stop]`` are the positions of a query's identity.
-    """
 
-    kept: Labels  # [P] gallery row of each position
-    members: Labels  # [P] positions by identity, then by row
-    start: Labels  # [Q]
-    stop: Labels  # [Q]
-    query_cameras: Labels
-    cameras: Labels  # [P]
-    gallery_size: int
-
-    @classmethod
-    def of(
-        cls,
-        query_identities: Any,
-        gallery_identities: Any,
-        query_cameras: Any,
-        gallery_cameras: Any,
-        num_queries: int | None = None,
-        num_gallery: int | None = None,
-    ) -> _Protocol:
-        queries = to_labels(query_identities, "query identities", num_queries)
-        gallery = to_labels(gallery_identities, "gallery identities", num_gallery)
-        cameras = to_labels(gallery_cameras, "gallery cameras", len(gallery))
-        kept = np.flatnonzero(gallery != JUNK).astype(np.int64)
-        members = np.argsort(gallery[kept], kind="stable").astype(np.int64)
-        ordered = gallery[kept[members]]
-        return cls(
-            kept=kept,
-            members=members,
-            start=np.searchsorted(ordered, queries, side="left").astype(np.int64),
-            stop=np.searchsorted(ordered, queries, side="right").astype(np.int64),
-            query_cameras=to_labels(query_cameras, "query cameras", len(queries)),
-            cameras=cameras[kept],
-            gallery_size=len(gallery),
+def _comparable(query_features: Any, gallery_features: Any) -> tuple[Floats, Floats]:
+    queries = to_features(query_features, "query features")
+    gallery = to_features(gallery_features, "gallery features")
+    if queries.shape[1] != gallery.shape[1]:
+        raise ReseenError(
+            f"query features have {queries.shape[1]} dimensions and gallery features {gallery.shape[1]}: "
+            "embed both with the same model"
         )
-
-    def same(self, top: int, bottom: int) -> _Same:
-        """The images of their identity, for queries ``top`` to ``bottom``."""
-        start, stop = self.start[top:bottom], self.stop[top:bottom]
-        pointers = np.concatenate([[0], np.cumsum(stop - start)]).astype(np.int64)
-        place = np.arange(pointers[-1]) + np.repeat(start - pointers[:-1], stop - start)
-        positions = self.members[place]
-        theirs, own = self.cameras[positions], np.repeat(self.query_cameras[top:bottom], stop - start)
-        return _Same(pointers, positions, (theirs != own) | (theirs == UNKNOWN_CAMERA))
-
-
-@dataclass(frozen=True)
-class _Same:
-    """Images of the identity of each of B queries: query b has ``pointers[b]`` to ``pointers[b + 1]``."""
-
-    pointers: Labels  # [B + 1]
-    positions: Labels
-    correct: NDArray[np.bool_]  # False: seen by the query's camera, so ignored
+    dtype = np.result_type(queries, gallery)
+    return queries.astype(dtype, copy=False), gallery.astype(dtype, copy=False)
 
 
 def _summary(parts: Iterable[Ranked], ranks: Iterable[int]) -> ReidScores:
@@ -191,15 +161,15 @@ def _summary(parts: Iterable[Ranked], ranks: Iterable[int]) -> ReidScores:
     return ReidScores(float(average_precision[valid].mean()), cmc, average_precision)
 
 
-def _rank_by_features(queries: Floats, gallery: Floats, protocol: _Protocol) -> Iterator[Ranked]:
+def _rank_by_features(queries: Floats, gallery: Floats, answers: Answers) -> Iterator[Ranked]:
     # Rounding of the product in float32: D roundings that add up at random stay far below 2 sqrt(D) units.
     longest = float(_lengths(gallery).max(initial=0.0))
     slack = (8 + 2 * np.sqrt(gallery.shape[1])) * UNIT_ROUNDOFF * longest
     margins = (slack * _lengths(queries)).astype(np.float32)
-    kept = protocol.kept
+    kept = answers.kept
     size = max(1, BLOCK // max(1, min(COLUMNS, len(kept))))
     for top in range(0, len(queries), size):
-        part, same = queries[top : top + size], protocol.same(top, top + size)
+        part, same = queries[top : top + size], answers.same(top, top + size)
         values = np.empty(len(same.positions), dtype=np.float32)
         rows = kept[same.positions]
         over_rows(partial(exact_values, part, gallery, same.pointers, rows, values), len(part))
@@ -235,8 +205,8 @@ def _lengths(rows: Floats) -> Floats:
     return lengths
 
 
-def _rank_by_distances(blocks: Iterable[Any], protocol: _Protocol) -> Iterator[Ranked]:
-    wanted, done = (len(protocol.start), protocol.gallery_size), 0
+def _rank_by_distances(blocks: Iterable[Any], answers: Answers) -> Iterator[Ranked]:
+    wanted, done = (len(answers), answers.gallery_size), 0
     size = max(1, BLOCK // max(1, wanted[1]))
     for given in blocks:
         block = to_floats(given, "distances")
@@ -246,13 +216,13 @@ def _rank_by_distances(blocks: Iterable[Any], protocol: _Protocol) -> Iterator[R
             part = block[top : top + size]
             if np.isnan(part).any():
                 raise ReseenError("distances hold NaN: the model that made them has diverged")
-            yield _rank_exactly(-part[:, protocol.kept], protocol.same(done + top, done + top + len(part)))
+            yield _rank_exactly(-part[:, answers.kept], answers.same(done + top, done + top + len(part)))
         done += len(block)
     if done != wanted[0]:
         raise ReseenError(f"there are {wanted[0]} queries but distances of {done}")
 
 
-def _rank_exactly(tile: Floats, same: _Same) -> Ranked:
+def _rank_exactly(tile: Floats, same: Same) -> Ranked:
     """Ranking by similarities ``[B, P]`` that are compared as they are."""
     values = tile[np.repeat(np.arange(len(tile)), np.diff(same.pointers)), same.positions]
     above = np.zeros(len(values), dtype=np.int64)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from reseen.errors import ReseenError
+from reseen.evaluation.protocol import REASONS, scored_of, unscored
 from reseen.files import from_json, to_json, write_file
 from reseen.pages.page import Section, read_picture, slug, write_report
 from reseen.pages.tables import Table, cell, is_score, label, summary_table
@@ -151,17 +152,19 @@ def _results(metrics: Sequence[Epoch], config: Mapping[str, Any], words: Words) 
     if not metrics:
         return Section("Result", "There is no finished epoch, so there is nothing to score.")
     keys = [key for key in dict.fromkeys(k for test in tests for k in test) if is_score(key)]
-    cameras = _cameras_read(metrics, config, words)
+    cameras, counted = _cameras_read(metrics, config, words), any(map(scored_of, tests))
     rows = []
     for name, how in CHOICES.items():
         if name not in chosen:
             continue
         scores = [cell(at(by_number.get(chosen[name], {}), "test", key), percent=True) for key in keys]
-        rows.append((name, str(chosen[name]), *scores, cameras, how))
+        asked = [cell(scored_of(at(by_number.get(chosen[name], {}), "test") or {}))] if counted else []
+        rows.append((name, str(chosen[name]), *scores, *asked, cameras, how))
     columns = (
         "choice",
         "epoch",
         *map(label, keys),
+        *(["queries scored"] if counted else []),
         "camera ids in training",
         "chosen by",
     )
@@ -172,6 +175,8 @@ def _results(metrics: Sequence[Epoch], config: Mapping[str, Any], words: Words) 
             "The same run under each way to choose its epoch. The last and the label-free choice can be had "
             "without labels; best-on-test looks at the test labels, as the papers do, and flatters the run."
         )
+    if tests and (why := unscored(tests[-1])):
+        text += f"\n\nThe scores are of a part of the queries: the others are {why}."
     if "label-free" in chosen and tests and at(by_number.get(chosen["label-free"], {}), "test") is None:
         text += (
             f"\n\nThe label-free choice, epoch {chosen['label-free']}, was not scored during training: "
@@ -294,7 +299,15 @@ def evaluations(run: Path) -> list[Section]:
     if not rows:
         return []
     text = "What `reseen evaluate` measured afterwards, in the order of the calls."
-    return [Section("Evaluations", text, table=summary_table(rows))]
+    return [Section("Evaluations", text, table=summary_table([covered(row) for row in rows]))]
+
+
+def covered(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A record of an evaluation, its counts of queries in words."""
+    counts = ("queries", "scored", "unknown_camera", *REASONS)
+    told = {"queries scored": scored_of(row), "not scored": unscored(row) or None}
+    shown = {key: value for key, value in told.items() if value is not None}
+    return {key: value for key, value in row.items() if key not in counts} | shown
 
 
 def left_out(run: Path) -> list[Section]:

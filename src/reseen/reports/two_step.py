@@ -6,7 +6,7 @@ from pathlib import Path
 
 from reseen.pages.page import Section, write_report
 from reseen.pages.tables import summary_table
-from reseen.reports.run import SCENE_PICTURES, evaluations, left_out, pictures, settings
+from reseen.reports.run import SCENE_PICTURES, covered, evaluations, left_out, pictures, settings
 from reseen.tasks.two_step.crops import MANIFEST, in_words, read_summary
 from reseen.training.run_folder import read_metrics
 
@@ -25,7 +25,7 @@ def two_step_report(run: Path) -> Path:
     cut = in_words(read_summary(crops)) if (crops / MANIFEST).exists() else "not cut out yet"
     result = Section("Result", "There are no scores yet, or the data has no queries.")
     if metrics and "test" in metrics[-1]:
-        scores = {k: v for k, v in metrics[-1]["test"].items() if isinstance(v, int | float)}
+        scores = {k: v for k, v in covered(metrics[-1]["test"]).items() if isinstance(v, int | float | str)}
         result = Section(
             "Result",
             "Both steps at their last epoch; nothing was chosen. At test, crops are cut from detected boxes; only the "

@@ -138,9 +138,10 @@ def _scores(job: Job, run: Path) -> tuple[Scores, NDArray[np.float64]]:
     if job.row.branch or job.row.paths:
         return _scored_anew(job, run)
     history = read_metrics(run)
-    scored = {int(record["epoch"]): at(record, "test") for record in history if at(record, "test")}
+    scored = {int(record["epoch"]): at(record, "test") for record in history}
+    scored = {epoch: test for epoch, test in scored.items() if test and test.get("mean_ap") is not None}
     if not scored:
-        raise ReseenError(f"{run}: no query has an answer under another camera, so there is nothing to score")
+        raise ReseenError(f"{run}: metrics.jsonl has no test scores: delete the run folder to train it again")
     last = max(scored)
     scores: Scores = {"last": {"epoch": last, **scored[last]}}
     for way, epoch in chosen_epochs(history).items() if len(job.steps) == 1 else ():

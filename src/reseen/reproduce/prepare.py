@@ -13,7 +13,7 @@ from reseen.reproduce.kinds import Kind
 from reseen.reproduce.results import claimed
 from reseen.reproduce.scales import STREET
 from reseen.reproduce.streets import Streets
-from reseen.tasks import Reading
+from reseen.tasks import Reading, Scoring
 
 FIRST_STREET = 100  # seed k is drawn as street 100 + k: the recipes were made looking at streets 0 to 5
 
@@ -48,7 +48,7 @@ def open_source(
     """The data of one seed, without what cannot be read; a given data set is the same for each seed.
 
     Raises:
-        ReseenError: no such data, of the other kind, or without a test part.
+        ReseenError: no such data, of the other kind, or without a test part that can be scored.
     """
     with Progress() as progress:
         if source.path is None:
@@ -63,4 +63,5 @@ def open_source(
         raise ReseenError(
             f"{source.path} has no test part to score on: {wanted_by} needs a benchmark's layout (docs/data.md)"
         )
+    kind.task.check_test(data, Scoring())  # before hours of training
     return data

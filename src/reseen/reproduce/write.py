@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from reseen.evaluation.protocol import REASONS, scored_of
 from reseen.files import write_file
 from reseen.metrics import DEFAULT_CRITERION
 from reseen.pages.page import Section, write_report
@@ -54,7 +55,7 @@ def main_cells(table: Table, block: Block, *, brief: bool = False) -> Cells:
     of = papers_data(table, block.data)
     has_paper = not brief and any(of in row.paper for row in table.rows.values())
     shown = table.columns[:2] if brief else table.columns
-    columns = ["row", *map(label, shown), "seeds", "cameras read"]
+    columns = ["row", *map(label, shown), "queries scored", "seeds", "cameras read"]
     columns += [f"paper, {of}: {label(column)}" for column in shown] if has_paper else []
     lines = []
     for name, row in table.rows.items():
@@ -63,7 +64,8 @@ def main_cells(table: Table, block: Block, *, brief: bool = False) -> Cells:
         cameras = ", ".join(sorted({str(result.about["cameras"]) for result in done})) or "–"
         seeds = ", ".join(str(result.seed) for result in done) or "–"
         paper = [str(value) for value in row.paper.get(of, ())] or ["–"] * len(table.columns)
-        lines.append((row.label, *scores, seeds, cameras, *(paper if has_paper else ())))
+        asked = ", ".join(dict.fromkeys(scored_of(result.last) or "–" for result in done)) or "–"
+        lines.append((row.label, *scores, asked, seeds, cameras, *(paper if has_paper else ())))
     return Cells(tuple(columns), tuple(lines), block.title if brief else block.note)
 
 
@@ -163,13 +165,15 @@ def as_csv(table: Table, blocks: Sequence[Block]) -> str:
     """A line per data set, row, seed and way of choosing; scores as fractions."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    heads = ("data", "row", "seed", "chosen", "epoch", *table.columns, "cameras", "criterion", "fingerprint")
+    counts = ("queries", "scored", *REASONS)
+    heads = ("data", "row", "seed", "chosen", "epoch", *table.columns, *counts)
+    heads += ("cameras", "criterion", "fingerprint")
     writer.writerow(heads)
     for block in blocks:
         for name in table.rows:
             for result in block.results.get(name, ()):
                 for way, scores in result.scores.items():
-                    values = [scores.get(column, "") for column in table.columns]
+                    values = [scores.get(column, "") for column in (*table.columns, *counts)]
                     about = (block.title, name, result.seed, way, scores["epoch"])
                     writer.writerow(
                         (

@@ -14,13 +14,18 @@ from reseen.distributed import ALONE, Ranks
 from reseen.errors import ReseenError
 from reseen.evaluation import (
     Keep,
+    NothingToScoreError,
+    ReidTest,
     as_record,
     embed_crops,
     evaluate_features,
     evaluate_reranked,
+    in_words,
+    open_test,
     ranked_lists,
     sees_grey,
 )
+from reseen.evaluation.protocol import own_pictures
 from reseen.inference import load_encoder
 from reseen.methods import get_method
 from reseen.methods.common import embed_clean
@@ -69,7 +74,7 @@ def train(
         )
     watch = watcher(
         images.train_identities if config.cluster.enabled else None,
-        partial(_score_epoch, images, keep_per_query(run_dir)),
+        partial(_score_epoch, foreseen(images, ranks), keep_per_query(run_dir)),
     )
     with Progress(quiet=not ranks.first) as progress:
         cameras = {crop.camera for crop in images.train}
@@ -89,34 +94,50 @@ def train(
         )
 
 
-def _score_epoch(images: ReidData, keep: Keep, run: Run, method: Method[Any, Any]) -> dict[str, Any] | None:
-    """Test scores after an epoch; several processes share the embedding, only the first scores."""
+def foreseen(images: ReidData, ranks: Ranks = ALONE) -> ReidTest | None:
+    """The test part, where there is one; what of it cannot be scored is said before anything is trained."""
     if not images.query or not images.gallery:  # none, or none of them usable
+        return None
+    with Progress(quiet=not ranks.first) as progress:
+        try:
+            test = open_test(images)
+        except NothingToScoreError as error:
+            progress.say(f"no scores during training: {error}")
+            return None
+        if test.coverage.scored < test.coverage.queries or test.coverage.unknown_camera:
+            progress.say(f"test part of {test.name}: will be {in_words(test.record)}")
+    return test
+
+
+def _score_epoch(
+    test: ReidTest | None, keep: Keep, run: Run, method: Method[Any, Any]
+) -> dict[str, Any] | None:
+    """Test scores after an epoch; several processes share the embedding, only the first scores."""
+    if test is None:
         return None
     encoder = method.deployed(run.networks)
     grey = sees_grey(run.config, deployed_name(run, method))
     query, gallery = (
         embed_clean(run, encoder, part.crops, grey=grey, stage=f"embed {name}").cpu()
-        for name, part in (("query", images.query), ("gallery", images.gallery))
+        for name, part in (("query", test.query), ("gallery", test.gallery))
     )
     if not run.ranks.first:
         return None
-    scores = evaluate_features(query, gallery, images.query, images.gallery)
-    if not scores.valid_queries:  # with one camera there is nothing to find across cameras
-        return None
+    scores = evaluate_features(query, gallery, test.query, test.gallery, same_pictures=test.same_pictures)
     keep(scores.average_precision)
-    return as_record(scores)
+    return as_record(scores) | test.record
 
 
 def score(source: Path, images: ReidData, how: Scoring, progress: Progress) -> list[Scored]:
-    """Score a run folder or a checkpoint file on the test split, by the Market-1501 protocol.
+    """Score a run folder or a checkpoint file on the test split, by ``how.protocol``.
 
     Two with ``how.rerank``: before and after re-ranking.
     """
     encoder, checkpoint = load_encoder(chosen_file(source, how.epoch), branch=how.branch)
     config, branch = checkpoint.config, how.branch or checkpoint.state["deployed"]
     grey = sees_grey(config, branch) if how.view is None else how.view == "grey"
-    query, gallery = test_split(images)
+    test = open_test(images, how.protocol)
+    query, gallery = test.query, test.gallery
     asked, found = (
         embed_crops(
             encoder, part.crops, config, grey=grey, progress=progress.counted(f"embed {name}", len(part))
@@ -125,32 +146,25 @@ def score(source: Path, images: ReidData, how: Scoring, progress: Progress) -> l
     )
     about = {"data": images.name, "epoch": checkpoint.state["epoch"], "chosen": how.epoch, "branch": branch}
     about["view"] = "grey" if grey else "colour"
-    scores = evaluate_features(asked, found, query, gallery)
-    scored = [reid_scored(images.name, scores, about | {"rerank": False})]
+    own = {"same_pictures": test.same_pictures}
+    scores = evaluate_features(asked, found, query, gallery, **own)
+    scored = [reid_scored(images.name, scores, test, about | {"rerank": False})]
     if how.rerank:
-        scores = evaluate_reranked(asked, found, query, gallery, device=resolve_device("auto"))
-        scored.append(reid_scored(f"{images.name}, re-ranked", scores, about | {"rerank": True}))
+        scores = evaluate_reranked(asked, found, query, gallery, device=resolve_device("auto"), **own)
+        scored.append(reid_scored(f"{images.name}, re-ranked", scores, test, about | {"rerank": True}))
     return scored
 
 
-def test_split(images: ReidData) -> tuple[LabelledCrops, LabelledCrops]:
-    """Query and gallery. Raises ReseenError where there are none."""
-    if images.query is None or images.gallery is None:
-        raise ReseenError(
-            f"{images.root} has no query and gallery: scoring needs a benchmark's layout (docs/data.md)"
-        )
-    return images.query, images.gallery
+def reid_scored(title: str, scores: ReidScores, test: ReidTest, about: dict[str, Any]) -> Scored:
+    record = as_record(scores) | test.record
+    line = reid_line(title, scores, test)
+    return Scored(record, scores, scores.average_precision, (line,), (about | record,))
 
 
-def reid_scored(title: str, scores: ReidScores, about: dict[str, Any]) -> Scored:
-    record = as_record(scores)
-    return Scored(record, scores, scores.average_precision, (reid_line(title, scores),), (about | record,))
-
-
-def reid_line(title: str, scores: ReidScores) -> str:
-    """Scores for people."""
+def reid_line(title: str, scores: ReidScores, test: ReidTest) -> str:
+    """Scores for people, with the protocol and the queries that they speak of."""
     ranks = "  ".join(f"rank-{rank} {value:.1%}" for rank, value in scores.cmc.items())
-    return f"{title}: mAP {scores.mean_ap:.1%}  {ranks}"
+    return f"{title}: mAP {scores.mean_ap:.1%}  {ranks}  ({test.protocol}, {in_words(test.record)})"
 
 
 def pictures(run_dir: Path, images: ReidData, progress: Progress) -> list[Picture]:
@@ -176,6 +190,7 @@ def _ranked(
     rows = np.linspace(0, len(images.query) - 1, QUERIES).astype(np.int64)
     query = LabelledCrops(tuple(images.query.crops[i] for i in rows), images.query.identities[rows])
     gallery = _some_gallery(images.gallery, query)
+    own = own_pictures(images, query, gallery)
     lists = {
         name: ranked_lists(
             embed_crops(encoder, query.crops, config, grey=grey),
@@ -183,6 +198,7 @@ def _ranked(
             query,
             gallery,
             top=TOP,
+            same_pictures=own,
         )
         for name, encoder in models.items()
     }
@@ -245,14 +261,16 @@ def feature_map(
 CROPS: Task[Config, ReidData] = Task(
     name="crops",
     methods=("cacl", "cscl", "spcl", "cluster-contrast"),  # each is also the name of its recipe
-    options=frozenset({"camera_pattern", "identity_pattern", "test_on", "branch", "view", "rerank"}),
+    options=frozenset(
+        {"camera_pattern", "identity_pattern", "test_on", "branch", "view", "rerank", "protocol"}
+    ),
     configure=configuration,
     open=open_crops,
     usable=usable,
     steps=lambda config: (config,),
     begin=lambda config, weights: replace(config, weights=weights[0]),
     train=train,
-    check_test=lambda images, how: test_split(images),
+    check_test=lambda images, how: open_test(images, how.protocol),
     score=score,
     trained=trained,
     pictures=pictures,

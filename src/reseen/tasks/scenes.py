@@ -14,11 +14,17 @@ from numpy.typing import NDArray
 
 from reseen.config import Config
 from reseen.data.galleries import DEFAULT_SIZE
-from reseen.data.paths import shown
 from reseen.distributed import ALONE, Ranks
 from reseen.errors import ReseenError
-from reseen.evaluation import Keep
-from reseen.evaluation.search import FoundScenes, evaluate_searcher, find_persons
+from reseen.evaluation import Keep, NothingToScoreError, in_words
+from reseen.evaluation.protocol import REASONS
+from reseen.evaluation.search import (
+    FoundScenes,
+    evaluate_searcher,
+    find_persons,
+    open_search_test,
+    require_queries,
+)
 from reseen.inference import PersonSearcher, load_searcher
 from reseen.methods import get_method
 from reseen.progress import Progress
@@ -65,26 +71,42 @@ def train(
             folder=run_dir,
             root=scenes.root,
             resume=resume,
-            watch=scene_watcher(config, scenes, keep_per_query(run_dir)),
+            watch=scene_watcher(config, scenes, keep_per_query(run_dir), scored=foreseen(scenes, progress)),
             step=progress.step,
             say=progress.say,
             ranks=ranks,
         )
 
 
-def scene_watcher(config: Config, scenes: SearchData, keep: Keep | None = None) -> Watch:
-    """Diagnostics of a run on scenes; ``keep`` is given each query's average precision."""
+def foreseen(scenes: SearchData, progress: Progress) -> bool:
+    """Whether there is something to score; what of it cannot be scored is said before anything is trained."""
+    if not scenes.test or not scenes.probes:
+        return False
+    try:
+        test = open_search_test(scenes)
+    except NothingToScoreError as error:
+        progress.say(f"no scores during training: {error}")
+        return False
+    if test.record["scored"] < test.record["queries"]:
+        progress.say(f"test part of {scenes.name}: will be {in_words(test.record)}")
+    return True
+
+
+def scene_watcher(
+    config: Config, scenes: SearchData, keep: Keep | None = None, *, scored: bool = True
+) -> Watch:
+    """Diagnostics of a run on scenes, and test scores where it is ``scored``: each query's are given to ``keep``."""
     identities: Labels | None = None
     if scenes.train_identities is not None and config.search.cluster:
         identities = np.concatenate(scenes.train_identities)
-    return watcher(identities, partial(_score_epoch, scenes, keep))
+    return watcher(identities, partial(_score_epoch, scenes if scored else None, keep))
 
 
 def _score_epoch(
-    scenes: SearchData, keep: Keep | None, run: Run, method: Method[Any, Any]
+    scenes: SearchData | None, keep: Keep | None, run: Run, method: Method[Any, Any]
 ) -> dict[str, Any] | None:
     """Test scores after an epoch, by the first of several processes."""
-    if not (scenes.test and scenes.probes and run.ranks.first):
+    if scenes is None or not run.ranks.first:
         return None
     network = method.deployed(run.networks)
     return evaluate_searcher(network, scenes, run.config, step=run.step, keep=keep)
@@ -111,11 +133,7 @@ def gallery_sizes(scenes: SearchData, asked: Sequence[int]) -> tuple[int, ...]:
     Raises:
         ReseenError: no test scenes with queries, or no gallery of such a size.
     """
-    if not scenes.test or not scenes.probes:
-        raise ReseenError(
-            f"{shown(scenes.root)} has no test scenes with queries: scoring needs a benchmark's layout "
-            "(docs/data.md)"
-        )
+    require_queries(scenes)
     there = scenes.gallery_sizes
     for size in asked:
         if size not in there:
@@ -123,6 +141,11 @@ def gallery_sizes(scenes: SearchData, asked: Sequence[int]) -> tuple[int, ...]:
             raise ReseenError(f"{scenes.name} has no gallery of {size} images: {hint}")
     usual = () if not there else (DEFAULT_SIZE if DEFAULT_SIZE in there else max(there),)
     return tuple(asked) or usual
+
+
+def check_test(scenes: SearchData, how: Scoring) -> None:
+    """Raises ReseenError as :func:`gallery_sizes` does, and where no query can be scored."""
+    open_search_test(scenes, next(iter(gallery_sizes(scenes, how.gallery_sizes)), None))
 
 
 def scenes_scored(
@@ -140,8 +163,9 @@ def scenes_scored(
         name = about["data"] if size == "all" else f"{about['data']}, gallery of {size}"
         kept = {key: scores[key] for key in scores if key == "mean_ap" or key.startswith("top")}
         tops = "  ".join(f"top-{key[3:]} {value:.1%}" for key, value in kept.items() if key != "mean_ap")
-        lines.append(f"{name}: mAP {kept['mean_ap']:.1%}  {tops}  ({scores['queries']:,} queries)")
-        log.append({**about, "gallery": size, "queries": scores["queries"], **kept, **persons})
+        counts = {key: scores[key] for key in ("queries", "scored", *REASONS) if key in scores}
+        lines.append(f"{name}: mAP {kept['mean_ap']:.1%}  {tops}  ({in_words(counts)})")
+        log.append({**about, "gallery": size, **counts, **kept, **persons})
     lines.append(f"persons found: AP {persons['detection_ap']:.1%}  recall {persons['detection_recall']:.1%}")
     return Scored(record, record, average_precision, tuple(lines), tuple(log))
 
@@ -223,7 +247,7 @@ SCENES: Task[Config, SearchData] = Task(
     steps=lambda config: (config,),
     begin=lambda config, weights: replace(config, weights=weights[0]),
     train=train,
-    check_test=lambda scenes, how: gallery_sizes(scenes, how.gallery_sizes),
+    check_test=check_test,
     score=score,
     trained=trained,
     pictures=pictures,

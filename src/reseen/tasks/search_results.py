@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from reseen.data import Targets, open_galleries
+from reseen.data import Targets
+from reseen.evaluation import NothingToScoreError
+from reseen.evaluation.search import open_search_test
 from reseen.evaluation.search_lists import Finder, Hit, ranked_hits
 from reseen.records import SearchData
 from reseen.tasks.pictures import Place, SearchResults
@@ -20,10 +22,13 @@ SHOWING = 10  # of these with the person, at most
 
 
 def search_results(data: SearchData, find: Finder) -> SearchResults | None:
-    """A few queries, spread evenly over all and not picked; None without queries."""
+    """A few queries, spread evenly over all and not picked; None without queries that have an answer."""
     if not data.test or not data.probes:
         return None
-    galleries = open_galleries(data)
+    try:
+        galleries = open_search_test(data)
+    except NothingToScoreError:
+        return None
     rows = even(np.arange(len(galleries.probes)), QUERIES)
     probes = [data.probes[galleries.probes[row]] for row in rows]
     parts = [some_scenes(galleries.targets[row]) for row in rows]

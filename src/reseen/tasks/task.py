@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from reseen.config import Config
 from reseen.distributed import Ranks
 from reseen.errors import ReseenError
+from reseen.evaluation import CROSS_CAMERA
 from reseen.files import append_json
 from reseen.progress import Progress
 from reseen.tasks.calibrated import Calibrated
@@ -68,7 +69,8 @@ class Scoring:
 
     ``epoch``: ``last``, ``best-on-test`` (chosen on the test set, as the papers do) or ``label-free``. For crops:
     ``branch`` (None = the one that is shipped), ``view`` (None = grey for the second branch of a grey-trained model,
-    else colour) and ``rerank`` (once more, after re-ranking). For scenes: ``gallery_sizes`` (CUHK-SYSU: 50 to 4,000;
+    else colour), ``rerank`` (once more, after re-ranking) and ``protocol`` (see :mod:`reseen.evaluation.protocol`). For
+    scenes: ``gallery_sizes`` (CUHK-SYSU: 50 to 4,000;
     none = the usual one) and ``paths`` (None = as configured).
     """
 
@@ -76,6 +78,7 @@ class Scoring:
     branch: str | None = None
     view: Literal["colour", "grey"] | None = None
     rerank: bool = False
+    protocol: str = CROSS_CAMERA
     gallery_sizes: tuple[int, ...] = ()
     paths: Literal["search", "both"] | None = None
 

@@ -7,8 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from reseen.data import open_galleries, scan_images, scan_scenes
-from reseen.data.galleries import NobodyToFindError
+from reseen.data import scan_images, scan_scenes
 from reseen.data.paths import shown
 from reseen.distributed import ALONE, Ranks
 from reseen.progress import Progress
@@ -79,11 +78,7 @@ def summary(name: str, counts: Sequence[tuple[int, str]], left_out: int) -> str:
 def usable_scenes(
     data: SearchData, max_bad_share: float, progress: Progress, ranks: Ranks = ALONE
 ) -> SearchData:
-    """``data`` without scenes that cannot be read and boxes outside of them; says what was left out.
-
-    Where no gallery shows whom it is searched for, the queries go too: an epoch that cannot be scored would never be
-    saved.
-    """
+    """``data`` without scenes that cannot be read and boxes outside of them; says what was left out."""
     checked, problems = scan_scenes(
         data, max_bad_share=max_bad_share, progress=progress.counter("check scenes")
     )
@@ -91,10 +86,4 @@ def usable_scenes(
     counts = [(len(checked.train), "training scenes"), (len(checked.test), "test scenes")]
     counts.append((len(checked.probes), "queries"))
     progress.say(summary(shown(checked.name), counts, len(checked.skipped) + len(problems)))
-    try:
-        if checked.test and checked.probes:
-            open_galleries(checked)
-    except NobodyToFindError as error:
-        progress.say(f"{error}; nothing can be scored")
-        return replace(checked, probes=())
     return checked

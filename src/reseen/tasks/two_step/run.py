@@ -162,9 +162,9 @@ def _finish(run_dir: Path, data: SearchData) -> None:
         return
     record: dict[str, Any] = {"epoch": read_two_step(run_dir).reid.train.epochs}
     record["crops"] = read_summary(run_dir / "crops")
-    if data.test and data.probes:
-        with Progress() as progress:
-            (scored,) = score(run_dir, data, Scoring(), progress)
+    with Progress() as progress:
+        found = score(run_dir, data, Scoring(), progress) if scenes.foreseen(data, progress) else []
+    for scored in found:
         announce(scored, run_dir)
         write_array(run_dir / PER_QUERY, scored.average_precision)
         record["test"] = scored.scores
@@ -192,7 +192,7 @@ IN_TWO_STEPS: Task[TwoStepConfig, SearchData] = Task(
     steps=lambda both: (both.detector, both.reid),
     begin=_begin,
     train=train,
-    check_test=lambda data, how: scenes.gallery_sizes(data, how.gallery_sizes),
+    check_test=scenes.check_test,
     score=score,
     trained=lambda source, epoch: read_two_step(source),
     pictures=pictures,
