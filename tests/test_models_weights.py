@@ -102,6 +102,81 @@ def test_another_shape_is_listed_and_the_rest_is_loaded(tmp_path):
     assert "1 of another shape (backbone.conv1.weight" in report.summary()
 
 
+PREFIXES = (
+    "base.",
+    "model.",
+    "module.model.",
+    "module.encoder_q.",
+    "net.backbone.",
+    "_orig_mod.",
+    "module.base.0.",
+)
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+@pytest.mark.parametrize("whole", [False, True], ids=["backbone", "encoder"])
+def test_one_common_prefix_is_found_and_told(tmp_path, prefix, whole):
+    torch.manual_seed(1)
+    source = build_encoder(ModelConfig(backbone="street"))
+    theirs = (source if whole else source.backbone).state_dict()
+    others = {"module.encoder_k.conv.weight": torch.zeros(3), "classifier.weight": torch.zeros(9, 96)}
+    save_file({prefix + name: tensor for name, tensor in theirs.items()} | others, tmp_path / "w.safetensors")
+    encoder = build_encoder(ModelConfig(backbone="street"))
+    report = load_weights(encoder, tmp_path / "w.safetensors")
+    assert_equal_states(encoder if whole else encoder.backbone, theirs)
+    assert report.missing == report.mismatched == ()
+    assert set(report.unexpected) == set(others)
+    assert prefix.startswith(report.prefix)  # backbone. is a name of ours
+    assert f"(names without {report.prefix}), 100 % of the backbone's parameters" in report.summary()
+
+
+def test_of_two_networks_in_a_file_the_first_is_taken_whole(tmp_path):
+    states = [build_encoder(ModelConfig(backbone="street")).backbone.state_dict() for _ in range(2)]
+    both = zip(("module.encoder_q.", "module.encoder_k."), states, strict=True)
+    torch.save({p + name: t for p, state in both for name, t in state.items()}, tmp_path / "moco.pth")
+    encoder = build_encoder(ModelConfig(backbone="street"))
+    assert load_weights(encoder, tmp_path / "moco.pth").prefix == "module.encoder_q."
+    assert_equal_states(encoder.backbone, states[0])
+
+
+def test_a_file_for_another_backbone_is_refused_with_what_fits(tmp_path):
+    """ResNet-50 and ResNet-18 share 97 tensors: vectors, and nine kernels with more than half of all numbers."""
+    with torch.device("meta"):
+        shapes = torchvision.models.resnet50(weights=None).state_dict()
+    save_file(
+        {n: torch.zeros(t.shape, dtype=torch.int8) for n, t in shapes.items()}, tmp_path / "r50.safetensors"
+    )
+    encoder = build_encoder(RESNET)
+    before = {name: tensor.clone() for name, tensor in encoder.state_dict().items()}
+    with pytest.raises(
+        ReseenError, match=r"9 of the 20 weights of the backbone fit, such as conv1\.weight"
+    ) as error:
+        load_weights(encoder, tmp_path / "r50.safetensors")
+    assert "11 are of another shape (layer1.0.conv1.weight: [64, 64, 1, 1], here [64, 64, 3, 3])" in str(
+        error.value
+    )
+    assert "model.backbone" in str(error.value)
+    assert "\n" not in str(error.value)
+    assert_equal_states(encoder, before)
+
+
+def test_half_of_the_backbones_weights_is_enough(tmp_path):
+    state = build_encoder(ModelConfig(backbone="street")).backbone.state_dict()
+    kernels = [name for name, tensor in state.items() if tensor.ndim > 1]
+    for taken in range(1, len(kernels) + 1):
+        part = {
+            name: tensor for name, tensor in state.items() if name in kernels[:taken] or name not in kernels
+        }
+        save_file(part, tmp_path / "part.safetensors")
+        encoder = build_encoder(ModelConfig(backbone="street"))
+        if 2 * taken < len(kernels):
+            absent = f"{len(kernels) - taken} are not there"
+            with pytest.raises(ReseenError, match=absent):
+                load_weights(encoder, tmp_path / "part.safetensors")
+        else:
+            assert len(load_weights(encoder, tmp_path / "part.safetensors").missing) == len(kernels) - taken
+
+
 def test_nothing_that_fits_is_an_error(tmp_path):
     save_file({"features.0.bias": torch.zeros(3)}, tmp_path / "other.safetensors")
     with pytest.raises(ReseenError, match=r"nothing fits.*features\.0\.bias.*backbone"):

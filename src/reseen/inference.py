@@ -28,14 +28,13 @@ from reseen.evaluation.search_lists import Finder
 from reseen.evaluation.two_steps import cut_out, detect_persons, embed_images, find_in_two_steps
 from reseen.methods import get_method
 from reseen.models import Encoder
+from reseen.models.checkpoint import STEPS
 from reseen.models.embedding import evaluation_mode
 from reseen.models.fingerprint import model_fingerprint
 from reseen.models.search import SearchNetwork
 from reseen.records import Crop, Probe, Scene, SceneDetections
 from reseen.training import LAST, Checkpoint, Method, read_checkpoint
 from reseen.training.run_folder import chosen_file
-
-STEPS = ("detector", "reid")  # folders of a run in two steps, each a run
 
 
 def load_encoder(

@@ -155,8 +155,8 @@ def _train(commands: Any) -> None:
     )
     parser.add_argument(
         "--weights",
-        help="imagenet (downloaded by timm), lite (from the extra [weights]; EfficientNet-Lite0), none, or a file "
-        "(default: the recipe's, imagenet)",
+        help="imagenet (downloaded by timm), lite (from the extra [weights]; EfficientNet-Lite0), none, a run folder or "
+        "checkpoint to go on from, or another file (default: the recipe's, imagenet)",
     )
     parser.add_argument("--recipe", help="named settings, e.g. cacl-strong (default: METHOD)")
     parser.add_argument(

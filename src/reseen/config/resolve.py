@@ -34,8 +34,11 @@ def resolve(
     file: str | Path | Mapping[str, Any] | None = None,
     settings: Sequence[str] = (),
     weights: str | None = None,
+    *,
+    base: Mapping[str, Any] | None = None,
 ) -> Config:
-    """Defaults, then the recipe, then a YAML file of differences (or what it holds), then ``key=value`` settings.
+    """Defaults, then the recipe (``base`` over it), then a YAML file of differences (or what it holds), then
+    ``key=value`` settings.
 
     ``weights`` (a path as it is, whatever characters it has) comes last; ``lite`` brings its backbone where none is
     given.
@@ -56,7 +59,7 @@ def resolve(
     from_recipe = _read(_recipe_path(name))
     if "recipe" in from_recipe:
         raise ReseenError(f"{name} names a recipe itself: use it as --config {name}")
-    values = from_recipe | from_file
+    values = from_recipe | dict(base or {}) | from_file
     for setting in settings:
         key, found, text = setting.partition("=")
         if not found:

@@ -26,7 +26,8 @@ from reseen.footage.embedding import Part, persons_in
 from reseen.footage.finding import Finder
 from reseen.footage.rows import STILL, Rows, joined
 from reseen.footage.sources import Source
-from reseen.training.checkpoint import digest_of, write_tensors
+from reseen.models.checkpoint import digest_of
+from reseen.training.checkpoint import write_tensors
 
 FORMAT = "reseen-rows-1"
 ABOUT = "features.json"

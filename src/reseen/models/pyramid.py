@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from reseen.config import ModelConfig
 from reseen.errors import ReseenError
-from reseen.models.encoders import Encoder, build_encoder
+from reseen.models.encoders import build_encoder
 from reseen.models.weights import WeightsReport, load_weights
 
 STRIDES = (8, 16, 32, 64, 128)  # of P3 to P7, pixels per cell
@@ -101,8 +101,7 @@ def build_pyramid(
     """
     encoder = build_encoder(ModelConfig(backbone=backbone, last_stride=2, bn_group_size=0))
     pyramid = Pyramid(encoder.backbone, channels)
-    # load_weights asks of an encoder no more than its `backbone` and its state dict
-    report = load_weights(cast(Encoder, pyramid), weights)
+    report = load_weights(pyramid, weights)
     if weights != "none":
         pyramid.freeze()
     return pyramid, report

@@ -8,7 +8,8 @@ import re
 import urllib.error
 import urllib.request
 import warnings
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,11 @@ import safetensors.torch
 import timm
 import torch
 import torchvision
-from torch import Tensor
+from torch import Tensor, nn
 
 from reseen.data.transforms import MEAN, STD
 from reseen.errors import ReseenError
+from reseen.models.checkpoint import STEPS, checkpoint_in, read_checkpoint
 from reseen.models.encoders import Encoder, SqueezeNet, timm_name
 from reseen.models.lite import PACKAGE, VERSION, lite_weights
 
@@ -33,6 +35,7 @@ _NO_NETWORK = (
 )
 SQUEEZENET = "squeezenet1_1.IMAGENET1K_V1"  # torchvision's
 WORDS = ("imagenet", "lite", "none")  # what is no file
+_INSIDE = ("backbone.", "pyramid.", "pyramid.backbone.")  # where a network has what a file names
 _DOTTED = re.compile(r"\.(norm|conv)\.(\d)\.")  # torchvision's DenseNet files: denselayer1.norm.1.weight
 
 
@@ -51,13 +54,15 @@ class WeightsReport:
     missing: tuple[str, ...] = ()
     unexpected: tuple[str, ...] = ()
     mismatched: tuple[str, ...] = ()
+    prefix: str = ""  # that the source's names have before ours
 
     def summary(self) -> str:
         """One line: how many tensors were loaded, how much of the backbone that is, and up to three names of each
         kind that was not."""
         percent = math.floor(1000 * self.share) / 10  # never 100 where something is missing
+        without = f" (names without {self.prefix})" if self.prefix else ""
         parts = [
-            f"weights {self.source}: {self.loaded} tensors loaded, {percent:g} % of the backbone's parameters"
+            f"weights {self.source}: {self.loaded} tensors loaded{without}, {percent:g} % of the backbone's parameters"
         ]
         lists = {"missing": self.missing, "unexpected": self.unexpected, "of another shape": self.mismatched}
         for what, names in lists.items():
@@ -67,20 +72,26 @@ class WeightsReport:
         return "; ".join(parts)
 
 
-def load_weights(encoder: Encoder, source: str | Path) -> WeightsReport:
-    """Fill ``encoder`` in place from "imagenet", "lite", "none" (leave it as it is) or a file.
+def load_weights(encoder: nn.Module, source: str | Path) -> WeightsReport:
+    """Fill ``encoder`` in place from "imagenet", "lite", "none" (leave it as it is), a run folder or a file.
+
+    ``encoder`` is an :class:`Encoder`, or another network whose ``backbone`` is one of timm's, or a search network.
 
     "imagenet" are torchvision's first weights, which the papers' codes load, where timm has them (``tv_in1k``), and
     "lite" those of :func:`reseen.models.lite.lite_weights`.
 
-    A file is .safetensors, or a torch file that holds only tensors (perhaps under "state_dict" or "model"),
+    A run folder (its last checkpoint; of two steps the one that fits) and a checkpoint of reseen's own give the branch
+    that they ship.
+
+    Another file is .safetensors, or a torch file that holds only tensors (perhaps under "state_dict" or "model"),
     with timm's or torchvision's names for the backbone, or an encoder's own names (``backbone.``,
-    ``neck.``); a prefix "module." is ignored and half precision is raised. A file may cover a part of the
-    network, and what it leaves out keeps its initial value.
+    ``neck.``), all behind one prefix or none, which is found by trying (``module.``, ``module.encoder_q.``, ...);
+    half precision is raised. A file may cover a part of the network, and what it leaves out keeps its initial value;
+    one with less than half of the backbone's weights (kernels and matrices, counted) is refused.
     A ResNet in Caffe's style also needs ``model.stride_on=conv1`` and its ``model.bn_eps``: no file says so.
 
     Raises:
-        ReseenError: no such file, not weights, code in a pickle, values that are not finite, nothing that fits, no
+        ReseenError: no such file, not weights, code in a pickle, values that are not finite, too little that fits, no
             package or no network.
     """
     if source == "none":
@@ -90,7 +101,16 @@ def load_weights(encoder: Encoder, source: str | Path) -> WeightsReport:
         return _fill(encoder, tensors, f"imagenet ({_published_name(encoder)})")
     if source == "lite":
         return _fill(encoder, lite_weights(), f"lite ({PACKAGE} {VERSION})")
-    return _fill(encoder, read_weights(source), str(source))
+    return _fill(encoder, _trained(encoder, source) or read_weights(source), str(source))
+
+
+def load_around(network: nn.Module, source: str | Path) -> str:
+    """Fill the network around an encoder too, where ``source`` is a trained one; the line about it, else "".
+
+    Raises ReseenError as :func:`load_weights` does.
+    """
+    tensors = _trained(network, source)
+    return _fill(network, tensors, str(source)).summary() if tensors else ""
 
 
 def pretrained_name(weights: str, backbone: str) -> str:
@@ -127,7 +147,9 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     """
     path = Path(path)
     if not path.is_file():
-        raise ReseenError(f"--weights {path}: no such file; give a file, or imagenet, lite or none")
+        raise ReseenError(
+            f"--weights {path}: no such file; give a run folder, a file, or imagenet, lite or none"
+        )
     try:
         if path.suffix == ".safetensors":
             content: Any = safetensors.torch.load_file(path)
@@ -152,13 +174,24 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     return {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
 
 
-def _fill(encoder: Encoder, tensors: Mapping[str, Tensor], source: str) -> WeightsReport:
+def _trained(network: nn.Module, source: str | Path) -> dict[str, Tensor] | None:
+    """The shipped branch of a run folder or of a checkpoint of reseen's own; None: ``source`` is neither."""
+    if str(source) in WORDS:
+        return None
+    detector, reid = STEPS
+    path = checkpoint_in(source, reid if isinstance(network, Encoder) else detector)
+    return None if path is None else read_checkpoint(path).shipped
+
+
+def _fill(encoder: nn.Module, tensors: Mapping[str, Tensor], source: str) -> WeightsReport:
     state = encoder.state_dict()
+    backbone = "pyramid.backbone." if hasattr(encoder, "pyramid") else "backbone."
+    prefix = _prefix(tensors, state)
     unexpected: list[str] = []
     mismatched: list[str] = []
     found: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
-        ours = _name_here(name, state)
+        ours = _name_here(name.removeprefix(prefix), state) if name.startswith(prefix) else None
         if ours is None:
             unexpected.append(name)
         elif tensor.shape != state[ours].shape:
@@ -171,13 +204,14 @@ def _fill(encoder: Encoder, tensors: Mapping[str, Tensor], source: str) -> Weigh
             f"--weights {source}: nothing fits this model ({len(tensors)} tensors, such as {some}); "
             "is it for another model.backbone?"
         )
+    _refuse_few(found, state, backbone, mismatched, source)
     for name, tensor in found.items():
         if not torch.isfinite(tensor).all():
             raise ReseenError(f"--weights {source}: {name} has values that are not finite; give another file")
     encoder.load_state_dict(found, strict=False)
-    sizes = {f"backbone.{name}": p.numel() for name, p in encoder.backbone.named_parameters()}
+    sizes = {name: p.numel() for name, p in encoder.named_parameters() if name.startswith(backbone)}
     share = sum(size for name, size in sizes.items() if name in found) / max(1, sum(sizes.values()))
-    whole = any(name.startswith("neck.") for name in found)  # an encoder's file, not a backbone's
+    whole = not all(name.startswith(backbone) for name in found)  # a network's file, not a backbone's
     told = {line.partition(":")[0] for line in mismatched}
     missing = [
         name
@@ -185,20 +219,61 @@ def _fill(encoder: Encoder, tensors: Mapping[str, Tensor], source: str) -> Weigh
         if name not in found
         and name not in told
         and not name.endswith("num_batches_tracked")
-        and (whole or name.startswith("backbone."))
+        and (whole or name.startswith(backbone))
     ]
-    return WeightsReport(source, len(found), share, tuple(missing), tuple(unexpected), tuple(mismatched))
+    lists = (tuple(missing), tuple(unexpected), tuple(mismatched))
+    return WeightsReport(source, len(found), share, *lists, prefix)
+
+
+def _refuse_few(
+    found: Mapping[str, Tensor],
+    state: Mapping[str, Tensor],
+    backbone: str,
+    mismatched: Sequence[str],
+    source: str,
+) -> None:
+    """Raise ReseenError for less than half of the backbone's kernels and matrices.
+
+    Counted, for what an architecture shares with another one are its vectors and a few kernels, however large.
+    """
+    wanted = [name for name, tensor in state.items() if name.startswith(backbone) and tensor.ndim > 1]
+    fitting = [name for name in wanted if name in found]
+    if 2 * len(fitting) >= len(wanted):
+        return
+    parts = [f"--weights {source}: {len(fitting)} of the {len(wanted)} weights of the backbone fit"]
+    parts += [f"such as {fitting[0].removeprefix(backbone)}"] if fitting else []
+    other = [line for line in mismatched if line.partition(":")[0] in wanted]
+    absent = [
+        name for name in wanted if name not in found and not any(m.startswith(f"{name}:") for m in other)
+    ]
+    parts += [f"{len(other)} are of another shape ({other[0].removeprefix(backbone)})"] if other else []
+    parts += [f"{len(absent)} are not there ({absent[0].removeprefix(backbone)})"] if absent else []
+    raise ReseenError(
+        f"{', '.join(parts)}: it is for another model.backbone; name that one or give another file"
+    )
+
+
+def _prefix(tensors: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
+    """What stands before the names of most tensors that fit: the shortest such beginning, the first of equals."""
+    fits: Counter[str] = Counter()
+    for name, tensor in tensors.items():
+        parts = name.split(".")
+        for cut in range(len(parts)):
+            ours = _name_here(".".join(parts[cut:]), state)
+            if ours is not None and state[ours].shape == tensor.shape:
+                fits[".".join((*parts[:cut], ""))] += 1
+    return max(fits, key=lambda prefix: (fits[prefix], -len(prefix)), default="")
 
 
 def _name_here(name: str, state: Mapping[str, Tensor]) -> str | None:
-    name = name.removeprefix("module.")
-    for candidate in (name, f"backbone.{name}", "backbone." + _DOTTED.sub(r".\1\2.", name)):
+    dotted = _DOTTED.sub(r".\1\2.", name)
+    for candidate in (name, *(place + n for place in _INSIDE for n in (name, dotted))):
         if candidate in state:
             return candidate
     return None
 
 
-def _imagenet(encoder: Encoder) -> dict[str, Tensor]:
+def _imagenet(encoder: nn.Module) -> dict[str, Tensor]:
     """The published weights of the encoder's backbone: from the local cache, else from the network."""
     if isinstance(encoder.backbone, SqueezeNet):
         entry = torchvision.models.SqueezeNet1_1_Weights.IMAGENET1K_V1
@@ -225,11 +300,12 @@ def _imagenet(encoder: Encoder) -> dict[str, Tensor]:
     return _fetched(lambda: timm.create_model(name, pretrained=True, num_classes=0).state_dict())
 
 
-def _published_name(encoder: Encoder) -> str:
+def _published_name(encoder: nn.Module) -> str:
     """timm's name of an encoder's published weights, with their tag; torchvision's for SqueezeNet."""
     if isinstance(encoder.backbone, SqueezeNet):
         return SQUEEZENET
-    published: Mapping[str, Any] = encoder.backbone.pretrained_cfg  # type: ignore[assignment]
+    backbone: Any = encoder.backbone
+    published: Mapping[str, Any] = backbone.pretrained_cfg
     return ".".join(filter(None, (published["architecture"], published.get("tag"))))
 
 

@@ -1,6 +1,6 @@
 """The epoch, the run, checkpoints. Training is handed a method and never imports one."""
 
-from reseen.training.checkpoint import LAST, Checkpoint, read_checkpoint, trained_config
+from reseen.models.checkpoint import LAST, Checkpoint, read_checkpoint, trained_config
 from reseen.training.epoch import EpochStats, train_epoch
 from reseen.training.fit import BEST, LABEL_FREE, START, chosen_epochs, deployed_name, fit, new_run
 from reseen.training.run import Method, Run, known_cameras

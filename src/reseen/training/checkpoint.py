@@ -1,45 +1,27 @@
-"""One safetensors file holds everything needed to go on; it is replaced atomically and read without pickle.
-
-Tensors carry a prefix by their owner (``networks.``, ``optimizer.``, ``memory.``, ``rng.``, ``labels``); the rest
-travels as JSON in the file's own metadata, beside a digest of all of it, so that a changed byte is noticed.
-"""
+"""One safetensors file holds everything needed to go on; it is replaced atomically. models/checkpoint.py reads it."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from reseen.config import Config, differences, from_yaml, to_yaml
+from reseen.config import Config, differences, to_yaml
 from reseen.errors import ReseenError
-from reseen.files import from_json, new_file, to_json
+from reseen.files import new_file, to_json
+from reseen.models.checkpoint import FORMAT, Checkpoint, digest_of, read_checkpoint
 from reseen.training.run import Run, learning_rate
 
-LAST = "last.safetensors"
-FORMAT = "reseen-1"
 # None of them changes what is computed; weights are read before the first epoch only.
 MAY_CHANGE = {"train.device", "data.workers", "train.evaluate_every", "weights"}
 
 SCHEDULE = {"train.epochs", "train.lr_steps"}  # may, where each finished epoch would have had the same rate
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """A verified file: its tensors by name and the JSON that travels with them."""
-
-    tensors: dict[str, Tensor]
-    state: dict[str, Any]
-    config: Config
-
-    def under(self, prefix: str) -> dict[str, Tensor]:
-        return {name[len(prefix) :]: t for name, t in self.tensors.items() if name.startswith(prefix)}
 
 
 def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
@@ -67,43 +49,6 @@ def write_tensors(
             save_file({name: t.contiguous() for name, t in tensors.items()}, temporary, metadata)
         except SafetensorError as error:  # how it says that the disk is full
             raise OSError(str(error)) from error
-
-
-def read_checkpoint(path: Path) -> Checkpoint:
-    """Read and verify. Raises ReseenError when the file is missing, truncated, changed or not ours."""
-    if not path.is_file():
-        raise ReseenError(f"{path} is not a checkpoint: give a run folder or a file that reseen train wrote")
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    except (SafetensorError, OSError) as error:
-        raise ReseenError(
-            f"{path} is damaged or not a checkpoint ({error}): use another checkpoint"
-        ) from error
-    if metadata.get("format") != FORMAT:
-        raise ReseenError(f"{path} was not written by reseen train: load foreign weights with --weights")
-    if metadata.get("digest") != digest_of(tensors, metadata.get("state", "")):
-        raise ReseenError(f"{path} was changed after it was written (digest differs): use another checkpoint")
-    state = from_json(metadata["state"])
-    return Checkpoint(tensors, state, from_yaml(state["config"]))
-
-
-def trained_config(source: Path) -> Config:
-    """The configuration of a run folder's last checkpoint or of a checkpoint file, from its header alone.
-
-    Raises:
-        ReseenError: the file is missing, truncated or not ours.
-    """
-    path = source / "checkpoint" / LAST if source.is_dir() else source
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-        if metadata.get("format") == FORMAT:
-            return from_yaml(from_json(metadata["state"])["config"])
-    except (SafetensorError, OSError, ValueError, KeyError):
-        pass
-    return read_checkpoint(path).config  # says what is wrong
 
 
 def save_run(run: Run, path: Path, *, data: str, deployed: str) -> None:
@@ -185,13 +130,3 @@ def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, T
         state.setdefault(int(index), {})[slot] = tensor
     groups = optimizer.state_dict()["param_groups"]  # the learning rate in it is set anew every epoch
     optimizer.load_state_dict({"state": state, "param_groups": groups})
-
-
-def digest_of(tensors: Mapping[str, Tensor], state: str) -> str:
-    """BLAKE2b over names, types, shapes and bytes, in the order of the names."""
-    digest = hashlib.blake2b(state.encode(), digest_size=20)
-    for name in sorted(tensors):
-        tensor = tensors[name]
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data if tensor.numel() else b"")
-    return digest.hexdigest()

@@ -17,9 +17,10 @@ from reseen.distributed import ALONE, Ranks
 from reseen.errors import ReseenError
 from reseen.files import to_json, write_file
 from reseen.models import load_weights, resolve_precision
-from reseen.models.weights import pretrained_name
+from reseen.models.checkpoint import LAST, trained_config
+from reseen.models.weights import load_around, pretrained_name
 from reseen.records import persons_of
-from reseen.training.checkpoint import LAST, restore_run, save_encoder, save_run, trained_config
+from reseen.training.checkpoint import restore_run, save_encoder, save_run
 from reseen.training.environment import environment
 from reseen.training.epoch import EpochStats, train_epoch
 from reseen.training.parallel import check_batch
@@ -55,10 +56,15 @@ def new_run(
     ranks = ranks.on(config.train.device)
     device = ranks.device
     encoder: Any = method.encoder(config)
-    if weights != "none":
-        say(ranks.broadcast(lambda: load_weights(encoder, weights).summary()))
+    said = ranks.broadcast(lambda: load_weights(encoder, weights).summary()) if weights != "none" else ""
     torch.manual_seed(config.seed)  # again: loading weights may have drawn
-    networks = method.build(config, encoder).to(device)
+    networks = method.build(config, encoder)
+    around = method.deployed(networks)
+    if around is not encoder and weights != "none":  # of a trained network more than the encoder is known
+        said = ranks.broadcast(lambda: load_around(around, weights)) or said
+    if said:
+        say(said)
+    networks = networks.to(device)
     if config.train.channels_last:
         networks = networks.to(memory_format=torch.channels_last)
     ranks.send_from_first(networks.state_dict().values())

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from reseen.errors import ReseenError
 from reseen.files import from_json, write_file
-from reseen.training.checkpoint import LAST
+from reseen.models.checkpoint import LAST
 from reseen.training.fit import BEST, LABEL_FREE
 
 FILES = {"last": LAST, "best-on-test": BEST, "label-free": LABEL_FREE}

@@ -9,10 +9,10 @@ from typing import Any
 
 import yaml
 
-from reseen.config import Config, from_yaml, read_tree, resolve
+from reseen.config import Config, from_yaml, read_tree
 from reseen.errors import ReseenError
-from reseen.inference import STEPS
-from reseen.tasks.configure import begins_with
+from reseen.models.checkpoint import STEPS
+from reseen.tasks.configure import begins_with, going_on
 from reseen.tasks.crops import CROPS
 from reseen.tasks.task import Settings
 
@@ -76,7 +76,7 @@ def two_step_configuration(method: str, run_dir: Path, resume: bool, given: Sett
                 words.append(setting)
         name = default if step == "reid" and given.recipe else str(own.get("recipe", default))
         try:
-            resolved[step] = resolve(name, _merged(shared, own), words, begin[step])
+            resolved[step] = going_on(name, _merged(shared, own), words, begin[step])
         except ReseenError as error:
             raise ReseenError(f"{step}: {error}") from error
     return TwoStepConfig(**resolved)

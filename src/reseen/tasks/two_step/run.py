@@ -20,8 +20,9 @@ from reseen.errors import ReseenError
 from reseen.evaluation.search import search_record
 from reseen.evaluation.two_steps import detect_persons
 from reseen.files import to_json, write_file
-from reseen.inference import STEPS, load_searcher, two_step_finder
+from reseen.inference import load_searcher, two_step_finder
 from reseen.methods import get_method
+from reseen.models.checkpoint import STEPS
 from reseen.progress import Progress
 from reseen.records import SearchData
 from reseen.tasks import crops, scenes
