@@ -6,13 +6,14 @@ And the one way to write JSON, which has no NaN.
 from __future__ import annotations
 
 import contextlib
+import csv
 import glob
 import json
 import os
 import shutil
 import threading
-from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path, PurePath
 from typing import Any
 
 from reseen.errors import ReseenError
@@ -86,6 +87,29 @@ def append_json(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
             file.seek(-1, os.SEEK_END)
             text = text if file.read(1) == b"\n" else f"\n{text}"
         file.write(text.encode())
+
+
+def write_csv(
+    path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]], remedy: str = REMEDY
+) -> None:
+    """A table, written as :func:`new_file` does. Every text is quoted; names of files keep their bytes.
+
+    A path is written such that no spreadsheet takes it for a formula: ``=1.jpg`` as ``./=1.jpg``, the same file.
+    """
+    with (
+        new_file(path, remedy) as temporary,
+        open(temporary, "w", newline="", encoding="utf-8", errors="surrogateescape") as handle,
+    ):
+        writer = csv.writer(handle, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows([_in_table(value) for value in row] for row in rows)
+
+
+def _in_table(value: Any) -> Any:
+    if not isinstance(value, PurePath):
+        return value
+    text = value.as_posix()
+    return text if text[:1].isalnum() or text[:1] in "/._" else f"./{text}"
 
 
 def from_json(text: str | bytes) -> Any:

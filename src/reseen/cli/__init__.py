@@ -155,8 +155,8 @@ def _train(commands: Any) -> None:
     )
     parser.add_argument(
         "--weights",
-        help="imagenet (downloaded by timm), lite (from the extra [weights]; EfficientNet-Lite0), none, a run folder or "
-        "checkpoint to go on from, or another file (default: the recipe's, imagenet)",
+        help="imagenet (downloaded by timm), lite (from the extra [weights]; EfficientNet-Lite0), none, a run folder "
+        "or checkpoint to go on from, or another file (default: the recipe's, imagenet)",
     )
     parser.add_argument("--recipe", help="named settings, e.g. cacl-strong (default: METHOD)")
     parser.add_argument(
@@ -199,6 +199,11 @@ def _evaluate(commands: Any) -> None:
         "--view", choices=("colour", "grey"), help="what the branch is shown (default: as it was trained)"
     )
     parser.add_argument("--rerank", action="store_true", help="score again after k-reciprocal re-ranking")
+    text = "CSV of what was found for each query; without a test part each image is one"
+    parser.add_argument("--lists", type=Path, metavar="FILE", help=text)
+    parser.add_argument("--top", type=int, metavar="N", help="images of a list (default: 10)")
+    text = "images to search for in those of --data, nobody knowing who is who (with --lists)"
+    parser.add_argument("--queries", type=Path, metavar="PATH", help=text)
     parser.add_argument(
         "--protocol",
         choices=("cross-camera", "same-camera"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import numpy as np
 from reseen.config import ClusterConfig
 from reseen.errors import ReseenError
 from reseen.evaluation import embed_crops, sees_grey
-from reseen.files import new_file
+from reseen.files import write_csv
 from reseen.inference import load_encoder
 from reseen.methods.labelling import pseudo_labels
 from reseen.metrics.calibration import group_probabilities
@@ -65,13 +64,16 @@ def cluster(
         sure = np.full(len(crops), np.nan)
     else:
         sure = group_probabilities(calibration, features, pseudo.labels, cameras_of(crops))
-    _write(
-        out,
-        [
-            (_shown(crop.path, images.root), label, crop.camera, probability)
-            for crop, label, probability in zip(crops, pseudo.labels, sure, strict=True)
-        ],
+    rows = (
+        (
+            relative(crop.path, images.root),
+            label if label >= 0 else "",
+            crop.camera if crop.camera >= 0 else "",
+            "" if np.isnan(probability) else f"{probability:.2f}",
+        )
+        for crop, label, probability in zip(crops, pseudo.labels.tolist(), sure, strict=True)
     )
+    write_csv(out, ("path", "group", "camera", "probability"), rows, "choose another --out")
     print(f"{len(crops)} images: {pseudo.num_clusters} groups, {pseudo.num_outliers} images in none -> {out}")
     return pseudo
 
@@ -90,19 +92,6 @@ def _settings(config: ClusterConfig, eps: float | None) -> ClusterConfig:
     return replace(config, features="fresh", outliers="drop", eps=radius, tight_gap=gap)
 
 
-def _shown(path: Path, root: Path) -> Path:
+def relative(path: Path, root: Path) -> Path:
     """Relative to the data where it lies there; a manifest may name images anywhere."""
     return path.relative_to(root) if path.is_relative_to(root) else path
-
-
-def _write(out: Path, rows: list[tuple[Path, int, int, float]]) -> None:
-    # names of files are bytes: what is not UTF-8 in them is written as it is
-    with (
-        new_file(out, "choose another --out") as temporary,
-        open(temporary, "w", newline="", encoding="utf-8", errors="surrogateescape") as handle,
-    ):
-        writer = csv.writer(handle)
-        writer.writerow(("path", "group", "camera", "probability"))
-        for path, label, camera, probability in rows:
-            known = (label if label >= 0 else "", camera if camera >= 0 else "")
-            writer.writerow((path.as_posix(), *known, "" if np.isnan(probability) else f"{probability:.2f}"))

@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from reseen.commands.lists import check_lists, write_lists
 from reseen.data.paths import shown
 from reseen.errors import ReseenError
 from reseen.evaluation import CROSS_CAMERA, evaluate_features, evaluate_reranked, open_test
+from reseen.evaluation.lists import crop_lists
 from reseen.footage import Rows, joined
 from reseen.footage.shards import read_features
 from reseen.footage.sources import source_name
@@ -35,6 +37,8 @@ def evaluate_file(
     test_on: str = "test",
     rerank: bool = False,
     protocol: str | None = None,
+    lists: Path | None = None,
+    top: int | None = None,
 ) -> ReidScores:
     """Score the features in ``file`` on the test part of ``data`` and print the scores.
 
@@ -43,6 +47,8 @@ def evaluate_file(
     any order and for more images than needed. Without them they are taken to be in the order of the sorted names.
     Or it is the folder that ``reseen embed`` made of ``data``.
 
+    ``lists``: also a CSV of what was found for each query, ``top`` images each.
+
     Returns:
         The scores; with ``rerank`` those after re-ranking, which are printed too.
 
@@ -50,6 +56,7 @@ def evaluate_file(
         ReseenError: no such file, other arrays or lengths, an image without a row, or no test part that can be scored.
     """
     images = open_crops(data, f"--features {file}", Reading(camera_pattern, identity_pattern, test_on))
+    check_lists(lists, top)
     test = open_test(images, protocol or CROSS_CAMERA)
     parts = tuple(zip(PARTS, (test.query, test.gallery), strict=True))
     if file.is_dir():
@@ -64,6 +71,8 @@ def evaluate_file(
     if rerank:
         scores = evaluate_reranked(query, gallery, test.query, test.gallery, same_pictures=own)
         print(reid_line(f"{images.name}, {file.name}, re-ranked", scores, test))
+    if lists is not None:
+        write_lists(lists, crop_lists(query, gallery, test.query, test.gallery, own), [images.root], top)
     return scores
 
 

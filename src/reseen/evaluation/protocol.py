@@ -67,11 +67,12 @@ def open_test(images: ReidData, protocol: str = CROSS_CAMERA) -> ReidTest:
         raise ReseenError(f"there is no protocol {protocol!r}: choose one of {', '.join(PROTOCOLS)}")
     if not images.query or not images.gallery:
         raise ReseenError(
-            f"{shown(images.root)} has no query and gallery: scoring needs a benchmark's layout (docs/data.md)"
+            f"{shown(images.root)} has no query and gallery: scoring needs a benchmark's layout (docs/data.md); "
+            "evaluate --lists FILE ranks images that nobody labelled"
         )
     query, gallery = images.query, images.gallery
     if protocol == SAME_CAMERA:
-        query, gallery = _without_cameras(query), _without_cameras(gallery)
+        query, gallery = without_cameras(query), without_cameras(gallery)
     pairs = own_pictures(images, query, gallery)
     coverage = answers_of(query, gallery, pairs).coverage()
     if protocol == SAME_CAMERA:
@@ -156,5 +157,6 @@ def _nothing(coverage: Coverage, protocol: str) -> str:
     return f"no query has an image of the same person under another camera: {', '.join(why)}; {way}"
 
 
-def _without_cameras(part: LabelledCrops) -> LabelledCrops:
+def without_cameras(part: LabelledCrops) -> LabelledCrops:
+    """The same crops, nobody knowing which camera took them: none is ignored for its camera."""
     return LabelledCrops(tuple(Crop(crop.path) for crop in part.crops), part.identities)

@@ -15,6 +15,7 @@ from reseen.evaluation.rerank import rerank
 from reseen.metrics import ReidScores, reid_scores_by_answers, reid_scores_from_blocks_by_answers
 from reseen.metrics.arrays import to_features, to_labels, to_numpy
 from reseen.metrics.counting import exact_similarities
+from reseen.metrics.reid import UNIT_ROUNDOFF
 from reseen.records import JUNK, UNKNOWN_CAMERA, LabelledCrops, Labels
 
 
@@ -117,16 +118,28 @@ def ranked_lists(
     rows = np.full((len(chosen), top), -1, dtype=np.int64)
     similarities = np.full((len(chosen), top), np.nan, dtype=np.float32)
     correct = np.zeros((len(chosen), top), dtype=bool)
+    longest = float(np.sqrt(np.einsum("gd,gd->g", found, found)).max(initial=0.0))
     for i, q in enumerate(chosen):
-        row = exact_similarities(asked[q], found)
         same, counts = _same_and_counting(int(q), query, gallery, len(found))
         counts[own[own[:, 0] == q, 1]] = False
-        candidates = np.flatnonzero(counts)
-        best = candidates[np.argsort(-row[candidates], kind="stable")[:top]]
-        rows[i, : len(best)] = best
-        similarities[i, : len(best)] = row[best]
-        correct[i, : len(best)] = same[best]
+        candidates = _nearest(asked[q], found, np.flatnonzero(counts), top, longest)
+        exact = exact_similarities(asked[q], found[candidates])
+        order = np.argsort(-exact, kind="stable")[:top]
+        rows[i, : len(order)] = best = candidates[order]
+        similarities[i, : len(order)] = exact[order]
+        correct[i, : len(order)] = same[best]
     return RankedLists(chosen, rows, correct, similarities)
+
+
+def _nearest(query: Any, gallery: Any, candidates: Labels, top: int, longest: float) -> Labels:
+    """Those of the ``candidates`` that may be among the ``top`` nearest, ascending: a product in float32 settles what
+    is beyond its rounding, D roundings that add up at random and so stay far below 2 sqrt(D) units."""
+    if len(candidates) <= top:
+        return candidates
+    product = (gallery @ query).astype(np.float32)[candidates]
+    slack = (8 + 2 * np.sqrt(len(query))) * UNIT_ROUNDOFF * longest * float(np.linalg.norm(query))
+    kept: Labels = candidates[product >= np.partition(product, -top)[-top] - 2 * slack]
+    return kept
 
 
 def _same_and_counting(

@@ -174,10 +174,11 @@ def search_record(
     data: SearchData,
     *,
     sizes: Iterable[int | None] = (None,),
+    tests: Mapping[int | None, SearchTest] | None = None,
     step: Step | None = None,
     keep: Keep | None = None,
 ) -> dict[str, Any]:
-    """Scores of what was found, as result files have them (fractions).
+    """Scores of what was found, as result files have them (fractions). ``tests``: of the sizes, where they are open.
 
     ``mean_ap``, ``top<k>`` and the counts of :class:`SearchTest` of the first gallery size, ``galleries`` of all sizes
     where several are asked for; ``detection_recall`` and ``detection_ap`` over all test scenes. ``left_out``: lines
@@ -193,7 +194,7 @@ def search_record(
     galleries: dict[str, Any] = {}
     left_out: dict[str, None] = {}
     for size in sizes:
-        test = open_search_test(data, size)
+        test = open_search_test(data, size) if tests is None else tests[size]
         queries = [
             SearchQuery(found.probes[probe].numpy(), targets)
             for probe, targets in zip(test.probes, test.targets, strict=True)

@@ -49,7 +49,6 @@ class Kind:
     images: str
     recipe: str  # whose defaults hold for the reading of the data
     draw: Callable[[Path, int, Count, Streets], Any]
-    tested: Callable[[Any], bool]  # whether there is something to score on
     part: Callable[[Any, float, int], Any]  # (data, share of its training scenes, seed)
     test_digest: Callable[[Any], str]
     weights: Callable[[Any, Any, Begin], tuple[str, ...]]  # of each step
@@ -145,7 +144,6 @@ ON_SCENES: dict[str, Any] = {
     "draw": lambda folder, seed, count, streets: draw_scenes(
         folder, seed=seed, progress=count, **streets.scenes
     ),
-    "tested": lambda data: bool(data.test and data.probes),
     "part": lambda data, share, seed: data if share == 1 else fraction(data, share, seed=seed),
     "test_digest": _scenes_digest,
     "figure": _scenes_figure,
@@ -158,7 +156,6 @@ KINDS: dict[str, Kind] = {
         draw=lambda folder, seed, count, streets: draw_crops(
             folder, seed=seed, progress=count, **streets.crops
         ),
-        tested=lambda data: data.query is not None and data.gallery is not None,
         part=lambda data, share, seed: data,
         test_digest=_crops_digest,
         weights=_crops_weights,

@@ -59,7 +59,7 @@ def open_source(
         else:
             opened = kind.task.open(source.path, wanted_by, Reading(train_on_test=False))
             data = kind.task.usable(opened, max_bad_share, progress, ALONE)
-    if not kind.tested(data):
+    if not kind.task.tested(data):
         raise ReseenError(
             f"{source.path} has no test part to score on: {wanted_by} needs a benchmark's layout (docs/data.md)"
         )

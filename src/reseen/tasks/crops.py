@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from reseen.config import Config
 from reseen.distributed import ALONE, Ranks
@@ -25,14 +27,15 @@ from reseen.evaluation import (
     ranked_lists,
     sees_grey,
 )
-from reseen.evaluation.protocol import own_pictures
+from reseen.evaluation.lists import Lists, crop_lists, nameless
+from reseen.evaluation.protocol import own_pictures, pairs_of_one, without_cameras
 from reseen.inference import load_encoder
 from reseen.methods import get_method
 from reseen.methods.common import embed_clean
 from reseen.metrics import ReidScores
 from reseen.models import Encoder, resolve_device
 from reseen.progress import Progress
-from reseen.records import UNKNOWN_CAMERA, LabelledCrops, ReidData
+from reseen.records import UNKNOWN_CAMERA, Crop, LabelledCrops, ReidData
 from reseen.tasks.calibrated import calibrate
 from reseen.tasks.configure import configuration, trained
 from reseen.tasks.opening import open_crops
@@ -133,26 +136,54 @@ def score(source: Path, images: ReidData, how: Scoring, progress: Progress) -> l
 
     Two with ``how.rerank``: before and after re-ranking.
     """
-    encoder, checkpoint = load_encoder(chosen_file(source, how.epoch), branch=how.branch)
-    config, branch = checkpoint.config, how.branch or checkpoint.state["deployed"]
-    grey = sees_grey(config, branch) if how.view is None else how.view == "grey"
     test = open_test(images, how.protocol)
     query, gallery = test.query, test.gallery
-    asked, found = (
-        embed_crops(
-            encoder, part.crops, config, grey=grey, progress=progress.counted(f"embed {name}", len(part))
-        )
-        for name, part in (("query", query), ("gallery", gallery))
-    )
-    about = {"data": images.name, "epoch": checkpoint.state["epoch"], "chosen": how.epoch, "branch": branch}
-    about["view"] = "grey" if grey else "colour"
+    embed, about = _embedding(source, how, progress)
+    asked, found = (embed(part.crops, name) for name, part in (("query", query), ("gallery", gallery)))
+    about = {"data": images.name, **about}
     own = {"same_pictures": test.same_pictures}
     scores = evaluate_features(asked, found, query, gallery, **own)
     scored = [reid_scored(images.name, scores, test, about | {"rerank": False})]
+    scored[0] = replace(scored[0], lists=crop_lists(asked, found, query, gallery, test.same_pictures))
     if how.rerank:
         scores = evaluate_reranked(asked, found, query, gallery, device=resolve_device("auto"), **own)
         scored.append(reid_scored(f"{images.name}, re-ranked", scores, test, about | {"rerank": True}))
     return scored
+
+
+def rank(source: Path, images: ReidData, asked: ReidData | None, how: Scoring, progress: Progress) -> Lists:
+    """What is found for each image of ``asked`` in the gallery of ``images``, or where it has none among all of them;
+    None: for each image itself, in the others. Who is right is known where all training images are labelled."""
+    gallery = images.gallery or nameless(images.train)
+    query, judged = gallery, False
+    if asked is not None:
+        test = [part.crops for part in (asked.query, asked.gallery) if part]
+        query = nameless(tuple(crop for part in (asked.train, *test) for crop in part))
+    elif not images.gallery and images.train_identities is not None and (images.train_identities > 0).all():
+        query = gallery = LabelledCrops(gallery.crops, images.train_identities)
+        judged = True
+    embed, _ = _embedding(source, how, progress)
+    found = embed(gallery.crops, "gallery")
+    features = found if query is gallery else embed(query.crops, "query")
+    pairs = pairs_of_one([crop.path for crop in query.crops], [crop.path for crop in gallery.crops])
+    query, gallery = without_cameras(query), without_cameras(gallery)
+    return crop_lists(features, found, query, gallery, pairs, judged=judged)
+
+
+def _embedding(
+    source: Path, how: Scoring, progress: Progress
+) -> tuple[Callable[[tuple[Crop, ...], str], Tensor], dict[str, Any]]:
+    """What embeds crops (of a part that it names) by a run folder or checkpoint, and what result files say of it."""
+    encoder, checkpoint = load_encoder(chosen_file(source, how.epoch), branch=how.branch)
+    config, branch = checkpoint.config, how.branch or checkpoint.state["deployed"]
+    grey = sees_grey(config, branch) if how.view is None else how.view == "grey"
+
+    def embed(crops: tuple[Crop, ...], name: str) -> Tensor:
+        counted = progress.counted(f"embed {name}", len(crops))
+        return embed_crops(encoder, crops, config, grey=grey, progress=counted)
+
+    about = {"epoch": checkpoint.state["epoch"], "chosen": how.epoch, "branch": branch}
+    return embed, about | {"view": "grey" if grey else "colour"}
 
 
 def reid_scored(title: str, scores: ReidScores, test: ReidTest, about: dict[str, Any]) -> Scored:
@@ -270,8 +301,10 @@ CROPS: Task[Config, ReidData] = Task(
     steps=lambda config: (config,),
     begin=lambda config, weights: replace(config, weights=weights[0]),
     train=train,
+    tested=lambda images: images.query is not None and images.gallery is not None,
     check_test=lambda images, how: open_test(images, how.protocol),
     score=score,
+    rank=rank,
     trained=trained,
     pictures=pictures,
     calibrate=calibrate,

@@ -17,6 +17,7 @@ from reseen.data.galleries import DEFAULT_SIZE
 from reseen.distributed import ALONE, Ranks
 from reseen.errors import ReseenError
 from reseen.evaluation import Keep, NothingToScoreError, in_words
+from reseen.evaluation.lists import Lists, answered_lists, open_lists
 from reseen.evaluation.protocol import REASONS
 from reseen.evaluation.search import (
     FoundScenes,
@@ -24,7 +25,9 @@ from reseen.evaluation.search import (
     find_persons,
     open_search_test,
     require_queries,
+    search_record,
 )
+from reseen.evaluation.search_lists import Finder
 from reseen.inference import PersonSearcher, load_searcher
 from reseen.methods import get_method
 from reseen.progress import Progress
@@ -114,17 +117,43 @@ def _score_epoch(
 
 def score(source: Path, scenes: SearchData, how: Scoring, progress: Progress) -> list[Scored]:
     """Score a run folder or a checkpoint file on the test scenes: features are computed once for all gallery sizes."""
+    find, about = _finder(source, how, progress)
+    return score_found(scenes, find, how, {"data": scenes.name, **about}, progress)
+
+
+def score_found(
+    scenes: SearchData, find: Finder, how: Scoring, about: Mapping[str, Any], progress: Progress
+) -> list[Scored]:
+    """Scores of what ``find`` finds in the test scenes, and for the first gallery size its lists."""
+    sizes = gallery_sizes(scenes, how.gallery_sizes)
+    asked = sizes or (None,)
+    tests = {size: open_search_test(scenes, size) for size in asked}  # before hours of searching
+    found = find(scenes.test, scenes.test_names, scenes.probes)
+    kept: list[NDArray[np.float64]] = []
+    record = search_record(found, scenes, sizes=asked, tests=tests, step=progress.step, keep=kept.append)
+    lists = answered_lists(scenes, found, tests[asked[0]])
+    return [replace(scenes_scored(record, kept[0], sizes, about), lists=lists)]
+
+
+def rank(
+    source: Path, scenes: SearchData, asked: SearchData | None, how: Scoring, progress: Progress
+) -> Lists:
+    """See :func:`reseen.evaluation.lists.open_lists`."""
+    return open_lists(scenes, asked, _finder(source, how, progress)[0])
+
+
+def _finder(source: Path, how: Scoring, progress: Progress) -> tuple[Finder, dict[str, Any]]:
+    """What finds persons by a run folder or a checkpoint file, and what result files say of it."""
     network, checkpoint = load_searcher(chosen_file(source, how.epoch))
     config = checkpoint.config
     if how.paths is not None:
         config = replace(config, search=replace(config.search, paths_at_test=how.paths))
-    sizes = gallery_sizes(scenes, how.gallery_sizes)
-    kept: list[NDArray[np.float64]] = []
-    record = evaluate_searcher(
-        network, scenes, config, sizes=sizes or (None,), step=progress.step, keep=kept.append
-    )
-    about = {"data": scenes.name, "epoch": checkpoint.state["epoch"], "chosen": how.epoch}
-    return [scenes_scored(record, kept[0], sizes, about | {"paths": config.search.paths_at_test})]
+
+    def find(some: Sequence[Scene], names: Sequence[str], probes: Sequence[Probe]) -> FoundScenes:
+        return find_persons(network, some, names, config, probes=probes, step=progress.step)
+
+    about = {"epoch": checkpoint.state["epoch"], "chosen": how.epoch}
+    return find, about | {"paths": config.search.paths_at_test}
 
 
 def gallery_sizes(scenes: SearchData, asked: Sequence[int]) -> tuple[int, ...]:
@@ -247,8 +276,10 @@ SCENES: Task[Config, SearchData] = Task(
     steps=lambda config: (config,),
     begin=lambda config, weights: replace(config, weights=weights[0]),
     train=train,
+    tested=lambda scenes: bool(scenes.test and scenes.probes),
     check_test=check_test,
     score=score,
+    rank=rank,
     trained=trained,
     pictures=pictures,
 )

@@ -18,6 +18,7 @@ from reseen.config import Config
 from reseen.distributed import Ranks
 from reseen.errors import ReseenError
 from reseen.evaluation import CROSS_CAMERA
+from reseen.evaluation.lists import Lists
 from reseen.files import append_json
 from reseen.progress import Progress
 from reseen.tasks.calibrated import Calibrated
@@ -89,7 +90,7 @@ class Scored:
 
     ``scores`` are the fractions that result files keep (``mean_ap``, ``rank<k>`` or ``top<k>``, ...), ``result`` what
     evaluation returned, ``average_precision`` ``[Q]`` of each query (nan: no valid match), ``lines`` the same for
-    people, ``log`` one record for each line of evaluations.jsonl.
+    people, ``log`` one record for each line of evaluations.jsonl, ``lists`` what was found for each query.
     """
 
     scores: Mapping[str, Any]
@@ -97,6 +98,7 @@ class Scored:
     average_precision: NDArray[np.float64]
     lines: tuple[str, ...]
     log: tuple[Mapping[str, Any], ...]
+    lists: Lists | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,8 +116,12 @@ class Task(Generic[C, D]):
     steps: Callable[[C], tuple[Config, ...]]  # the configuration of each run in it
     begin: Callable[[C, Sequence[str]], C]  # with other weights, of each step
     train: Callable[[C, D, Path, bool, Ranks], object]  # (config, data, run_dir, resume, ranks)
+    tested: Callable[[D], bool]  # whether there is something to score on
     check_test: Callable[[D, Scoring], object]  # raises ReseenError for data that cannot be scored so
     score: Callable[[Path, D, Scoring, Progress], list[Scored]]  # (run_dir or checkpoint file, ...)
+    rank: Callable[
+        [Path, D, D | None, Scoring, Progress], Lists
+    ]  # (..., data, queries, ...): nobody knows who is who
     trained: Callable[[Path, str], C]  # the configuration of a run folder's epoch (see Scoring), or of a file
     pictures: Callable[[Path, D, Progress], Sequence[Picture]]  # (run_dir, ...): what a report can show of it
     calibrate: Calibrate | None = None  # how sure it is; raises where it cannot be

@@ -10,14 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from reseen.config import Config, differences
 from reseen.data import fingerprint, open_data
 from reseen.distributed import ALONE, Ranks
 from reseen.errors import ReseenError
-from reseen.evaluation.search import search_record
+from reseen.evaluation.lists import Lists, open_lists
 from reseen.evaluation.two_steps import detect_persons
 from reseen.files import to_json, write_file
 from reseen.inference import load_searcher, two_step_finder
@@ -89,13 +86,14 @@ def train(
 
 def score(source: Path, data: SearchData, how: Scoring, progress: Progress) -> list[Scored]:
     """Score a run folder as scenes are scored; ``how.epoch`` is of the second step, the detector is its last one."""
-    sizes = scenes.gallery_sizes(data, how.gallery_sizes)
     number, find = two_step_finder(source, epoch=how.epoch, step=progress.step)
-    found = find(data.test, data.test_names, data.probes)
-    kept: list[NDArray[np.float64]] = []
-    record = search_record(found, data, sizes=sizes or (None,), step=progress.step, keep=kept.append)
     about = {"data": data.name, "epoch": number, "chosen": how.epoch}
-    return [scenes.scenes_scored(record, kept[0], sizes, about)]
+    return scenes.score_found(data, find, how, about, progress)
+
+
+def rank(source: Path, data: SearchData, asked: SearchData | None, how: Scoring, progress: Progress) -> Lists:
+    """As in scenes, by both steps."""
+    return open_lists(data, asked, two_step_finder(source, epoch=how.epoch, step=progress.step)[1])
 
 
 def pictures(run_dir: Path, data: SearchData, progress: Progress) -> list[Picture]:
@@ -193,8 +191,10 @@ IN_TWO_STEPS: Task[TwoStepConfig, SearchData] = Task(
     steps=lambda both: (both.detector, both.reid),
     begin=_begin,
     train=train,
+    tested=scenes.SCENES.tested,
     check_test=scenes.check_test,
     score=score,
+    rank=rank,
     trained=lambda source, epoch: read_two_step(source),
     pictures=pictures,
     parts=parts,
