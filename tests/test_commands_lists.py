@@ -156,3 +156,20 @@ def test_the_nearest_are_found_exactly_however_close(world: Path) -> None:
     found = ranked_lists(queries, gallery, top=4)
     exact = exact_similarities(base[0], gallery)
     assert found.rows[0].tolist() == np.argsort(-exact, kind="stable")[:4].tolist()
+
+
+def test_a_report_names_the_images_of_its_pictures(
+    trained: tuple[Path, str], searched: tuple[Path, str], world: Path, scenes_folder: Path
+) -> None:
+    for run, name, data in (
+        (trained[0], "ranked-lists", world),
+        (searched[0], "search-result", scenes_folder),
+    ):
+        rows = table(run / "report" / f"{name}.csv")
+        assert list(rows[0]) == ["query", "model", "rank", "image", "answer"]
+        page = (run / "report" / "index.html").read_text()
+        for row in rows[:3]:
+            for side in ("query", "image"):
+                assert (data / row[side]).is_file()
+                assert row[side] in page
+        assert str(data) not in page

@@ -66,7 +66,8 @@ def train(
         data: a data set folder, a folder of images, a manifest, or a COCO .json.
         run_dir: where the run is kept; None: runs/RECIPE-DATA.
         recipe: named settings; None: those of ``method``.
-        weights: imagenet, lite, none, or a file; None: what the recipe says.
+        weights: imagenet, lite, none, a run folder or checkpoint to go on from, or another file; None: what the recipe
+            says.
         resume: continue the run folder's last checkpoint, if there is one.
         camera_pattern, identity_pattern: where file names hold the camera and the person, regular expressions (folders
             of crops).
@@ -98,7 +99,8 @@ def evaluate(run_dir: str | Path, data: str | Path, **options: Any) -> Any:
     Args:
         run_dir: a run folder or a checkpoint file.
         data: crops with query and gallery, or scenes with queries.
-        options: see :func:`reseen.commands.evaluate.evaluate` (``epoch``, ``branch``, ``view``, ``rerank``, ...).
+        options: see :func:`reseen.commands.evaluate.evaluate` (``epoch``, ``branch``, ``view``, ``rerank``,
+            ``protocol``, ...).
 
     Returns:
         :class:`reseen.metrics.ReidScores` for crops; for scenes a record with ``mean_ap``, ``top1``, ...

@@ -10,6 +10,7 @@ import numpy as np
 from reseen.config import ClusterConfig
 from reseen.errors import ReseenError
 from reseen.evaluation import embed_crops, sees_grey
+from reseen.evaluation.lists import relative
 from reseen.files import write_csv
 from reseen.inference import load_encoder
 from reseen.methods.labelling import pseudo_labels
@@ -90,8 +91,3 @@ def _settings(config: ClusterConfig, eps: float | None) -> ClusterConfig:
         )
     gap = config.tight_gap if config.tight_gap < radius else config.tight_gap / config.eps * radius
     return replace(config, features="fresh", outliers="drop", eps=radius, tight_gap=gap)
-
-
-def relative(path: Path, root: Path) -> Path:
-    """Relative to the data where it lies there; a manifest may name images anywhere."""
-    return path.relative_to(root) if path.is_relative_to(root) else path

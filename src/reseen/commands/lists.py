@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 from reseen.distributed import ALONE
 from reseen.errors import ReseenError
-from reseen.evaluation.lists import TOP, Lists
+from reseen.evaluation.lists import TOP, Lists, relative
 from reseen.files import write_csv
 from reseen.progress import Progress
 from reseen.tasks import Scoring, Task, max_bad_share
@@ -50,8 +50,8 @@ def write_lists(out: Path, lists: Lists, roots: Sequence[Path], top: int | None 
     """Write ``out``: images by their names in the folders ``roots``, or where they lie in none by their whole path."""
 
     def named(value: Any) -> Any:
-        inside = [root for root in roots if isinstance(value, PurePath) and value.is_relative_to(root)]
-        return value.relative_to(inside[0]) if inside else value
+        inside = [root for root in roots if isinstance(value, Path) and value.is_relative_to(root)]
+        return relative(value, inside[0]) if inside else value
 
     rows = ([named(value) for value in row] for row in lists.rows(top or TOP))
     write_csv(out, lists.columns, rows, REMEDY)

@@ -37,6 +37,11 @@ class Lists:
     rows: Callable[[int], Iterator[Row]]
 
 
+def relative(path: Path, root: Path) -> Path:
+    """Relative to the data where it lies there; a manifest may name images anywhere."""
+    return path.relative_to(root) if path.is_relative_to(root) else path
+
+
 def crop_lists(
     query_features: Any,
     gallery_features: Any,

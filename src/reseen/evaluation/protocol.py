@@ -92,13 +92,10 @@ def own_pictures(images: ReidData, query: LabelledCrops, gallery: LabelledCrops)
 
 def pairs_of_one(first: Sequence[Path], second: Sequence[Path]) -> Labels:
     """Rows int64 ``[n, 2]`` of ``first`` and ``second`` that are one picture: the same file, or the same bytes."""
-    pairs = [
-        (row, other - len(first))
-        for rows in same_pictures([*first, *second])
-        for row in rows
-        for other in rows
-        if row < len(first) <= other
-    ]
+    pairs: list[tuple[int, int]] = []
+    for rows in same_pictures([*first, *second]):
+        others = [row - len(first) for row in rows if row >= len(first)]
+        pairs += [(row, other) for row in rows if row < len(first) for other in others]
     return np.array(sorted(pairs), dtype=np.int64).reshape(-1, 2)
 
 

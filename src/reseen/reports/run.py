@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from reseen.data.paths import shown
 from reseen.errors import ReseenError
 from reseen.evaluation.protocol import REASONS, scored_of, unscored
 from reseen.files import from_json, to_json, write_file
@@ -277,9 +279,22 @@ def pictures(run: Path, texts: Mapping[str, str], others: Sequence[Section] = ()
         text = "\n\n".join(filter(None, (said, texts.get(name))))
         alt = f"{title}: described in the text above." if text else title
         sections.append(Section(title, text, figure=found[name], alt=alt))
+        sections += _names(found[name].with_suffix(".csv"), title)
     if missing:
         sections.append(Section("Not shown", f"No picture was saved for: {', '.join(missing)}."))
     return sections
+
+
+def _names(path: Path, title: str) -> list[Section]:
+    """The images of a picture by name, where they were written down beside it."""
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
+            columns, *rows = csv.reader(file)
+            table = Table(tuple(columns), tuple(tuple(map(shown, row)) for row in rows))
+    except (OSError, ValueError, csv.Error, ReseenError):
+        return []
+    text = f"The images of the picture above, as the data names them; the same is in {path.name} beside it."
+    return [Section(f"{title}, by name", text, table=table, folded=True)]
 
 
 def _epochs(metrics: Sequence[Epoch], what: str) -> list[Section]:
@@ -306,8 +321,8 @@ def covered(row: Mapping[str, Any]) -> dict[str, Any]:
     """A record of an evaluation, its counts of queries in words."""
     counts = ("queries", "scored", "unknown_camera", *REASONS)
     told = {"queries scored": scored_of(row), "not scored": unscored(row) or None}
-    shown = {key: value for key, value in told.items() if value is not None}
-    return {key: value for key, value in row.items() if key not in counts} | shown
+    kept = {key: value for key, value in told.items() if value is not None}
+    return {key: value for key, value in row.items() if key not in counts} | kept
 
 
 def left_out(run: Path) -> list[Section]:

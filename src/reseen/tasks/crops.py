@@ -240,6 +240,7 @@ def _ranked(
         answers=[[gallery.crops[j].path for j in lists[name].rows[i] if j >= 0] for i, _, name in shown],
         correct=[[bool(hit) for hit in lists[name].correct[i]] for i, _, name in shown],
         titles=[name for _, _, name in shown],
+        root=images.root,
         alt=f"{QUERIES} queries spread evenly over the query set (not picked), against {size} gallery images; "
         "images of the query's person by the query's own camera are left out, as in the protocol.",
     )

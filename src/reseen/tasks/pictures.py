@@ -16,7 +16,8 @@ from reseen.config import DataConfig
 class RankedLists:
     """Queries and, nearest first, their gallery images under each model; neighbouring rows share a query.
 
-    ``correct`` says of each gallery image whether it shows the query's person; ``titles`` name the model of a row.
+    ``correct`` says of each gallery image whether it shows the query's person; ``titles`` name the model of a row;
+    ``root`` is the folder in which images have their names.
     """
 
     queries: Sequence[Path]
@@ -24,6 +25,7 @@ class RankedLists:
     correct: Sequence[Sequence[bool]]
     titles: Sequence[str]
     alt: str
+    root: Path = Path()
     name: str = "ranked-lists"
     title: str = "Ranked lists"
 
@@ -71,12 +73,16 @@ class Place:
 
 @dataclass(frozen=True)
 class SearchResults:
-    """Queries, and for each the places that are most like it, most similar first, ``top`` at most."""
+    """Queries, and for each the places that are most like it, most similar first, ``top`` at most.
+
+    ``root`` is the folder in which scenes have their names.
+    """
 
     queries: Sequence[Place]
     found: Sequence[Sequence[Place]]
     top: int
     alt: str
+    root: Path = Path()
     name: str = "search-result"
     title: str = "Search result"
 

@@ -49,6 +49,7 @@ def search_results(data: SearchData, find: Finder) -> SearchResults | None:
         queries,
         lists,
         TOP,
+        root=data.root,
         alt=f"{len(queries)} queries spread evenly over all (not picked), each searched in up to {SCENES} scenes of "
         f"its gallery, up to {SHOWING} of which show the person. That is an easier task than the one that is scored.",
     )
