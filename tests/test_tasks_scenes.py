@@ -70,10 +70,10 @@ def test_evaluate_with_both_paths_joins_their_features(
 def test_galleries_of_several_sizes_are_searched_in_features_computed_once(
     search_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from reseen.evaluation import search
-
     calls = []
-    monkeypatch.setattr(search, "find_persons", lambda *a, **k: calls.append(1) or find_persons(*a, **k))
+    monkeypatch.setattr(
+        "reseen.tasks.scenes.find_persons", lambda *a, **k: calls.append(1) or find_persons(*a, **k)
+    )
     world = cuhk_sysu(tmp_path / "cuhk")
     out = done("evaluate", search_run, "--data", world, "--gallery-size", 50, "--gallery-size", 100)
     assert len(calls) == 1
