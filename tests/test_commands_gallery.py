@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+import re
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -118,6 +120,22 @@ def test_persons_in_scenes(scenes_folder: Path, searched: tuple[Path, str], tmp_
     picture = gallery.thumbnails([hit.row])[hit.row]
     assert picture[:2] == b"\xff\xd8"
     assert "rows of r-siamnet" in done("gallery", place)
+
+
+def test_every_command_of_the_page_about_galleries_runs(
+    world: Path, trained: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "gallery.md").read_text()
+    blocks = re.findall(r"^```bash\n(.*?)^```", page, re.M | re.S)
+    commands = [shlex.split(line)[1:] for block in blocks for line in block.splitlines()]
+    assert {words[0] for words in commands} == {"index", "search", "forget", "gallery"}
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").symlink_to(world / "bounding_box_train")
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "photos").symlink_to(trained[0])
+    said = {" ".join(words): done(*words) for words in commands}
+    assert sum("row" in text for text in said.values()) >= 8
+    assert len(Gallery.open("archive")) < 32
 
 
 def test_mistakes_are_one_line(

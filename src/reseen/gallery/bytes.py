@@ -15,7 +15,7 @@ from reseen.compiled import compiled
 
 WINDOW, HEAD = 16, 8  # bytes of a window, and of the part by which a needle is looked for
 DISTINCT = 6  # different bytes that a window has at least: zeros are everywhere
-BITS = 20  # of the hash of a head
+BITS = 16  # of the hash of a head: the table stays in the nearest cache
 _FACTOR = 0x9E3779B97F4A7C15
 
 

@@ -13,6 +13,7 @@ Each step can be cut short: the table is the one before or the one after, and th
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -30,7 +31,7 @@ AUDIT = "audit.jsonl"
 @dataclass(frozen=True)
 class Receipt:
     """What an erasure did: ``rows`` that went, ``needles`` of theirs that were looked for in ``files`` of ``bytes``
-    together and not found, but for ``shared`` ones, which rows that stay have too: the name, or a copy."""
+    together and not found, but for ``shared`` ones, which rows that stay have too: in the name, or a copy."""
 
     time: str
     why: str
@@ -61,7 +62,7 @@ def erase(store: Store, rows: Sequence[int], why: str) -> Receipt:
     for name in names:
         if name != _note(store):
             left |= dict.fromkeys(present(wanted, store.files.chunks(name, longest - 1)), name)
-    shared = left.keys() & set(needles_of(store.contents(None))) if left else set()
+    shared = set(present(left, _together(store.contents(None)))) if left else set()
     gone_wrong = [name for needle, name in left.items() if needle not in shared]
     if gone_wrong:
         raise ReseenError(
@@ -104,6 +105,12 @@ def needles_of(rows: Iterable[tuple[bytes, bytes, bytes]]) -> Iterator[bytes]:
         yield from windows(picture[max(0, picture.rfind(b"\xff\xda")) :])
         if len(name) >= HEAD:
             yield name
+
+
+def _together(rows: Iterator[tuple[bytes, bytes, bytes]], size: int = 4096) -> Iterator[bytes]:
+    """Vectors, pictures and names of some rows at a time, one behind the other as in a file."""
+    while some := list(itertools.islice(rows, size)):
+        yield from (b"".join(column) for column in zip(*some, strict=True))
 
 
 def _note(store: Store) -> str:

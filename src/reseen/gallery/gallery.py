@@ -18,7 +18,7 @@ from reseen.gallery.erasing import Receipt, erase, unfinished
 from reseen.gallery.files import Files, is_remote
 from reseen.gallery.queries import about_of, feature_of
 from reseen.gallery.ranking import hits_of
-from reseen.gallery.rows import Held, Hit, new_rows, numbered, unit
+from reseen.gallery.rows import DamagedError, Held, Hit, new_rows, numbered, unit
 from reseen.gallery.scoring import similarities
 from reseen.gallery.store import About, Store, models_in, only_model
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from reseen.gallery.queries import Model
 
 LOOK = 1.0  # seconds for which a search does not look for what others wrote
-FRAGMENTS = 100  # of a table, beyond which an addition joins them
 RETRIES = 3  # of reading while somebody else erases and files go
 
 
@@ -192,7 +191,7 @@ class Gallery:
             return
         if unfinished(self._store):
             erase(self._store, [], "finished")
-        elif self._store.fragments() > FRAGMENTS:
+        elif self._store.scattered():
             self._store.compact()
         self.refresh()
 
@@ -229,7 +228,10 @@ class Gallery:
         dataset = store.latest()
         if dataset.version == self._version:
             return
-        held = self._held.and_more(store.batches(dataset, after=self._last))
+        try:
+            held = self._held.and_more(store.batches(dataset, after=self._last))
+        except DamagedError as error:
+            raise ReseenError(f"{self.place} is damaged: {error}; index again into another gallery") from None
         if len(held) != store.count(dataset):
             held = held.only(np.isin(held.column("row"), store.numbers(dataset)))
         self._held, self._version = held, dataset.version

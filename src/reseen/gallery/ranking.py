@@ -24,7 +24,7 @@ def hits_of(
     count = len(held) if chosen is None else len(chosen)
     tracked = bool((held.column("track") != NONE).any())
     take = min(count, 4 * wanted if tracked else wanted)
-    result = []
+    ranked: list[tuple[Indices, Floats, list[tuple[int, ...]]]] = []
     for query, found in zip(queries, nearest(held.blocks, queries, take, chosen), strict=True):
         (places, similarities), most = found, take
         walks = walks_of(held, places) if tracked else [[place] for place in range(len(places))]
@@ -37,10 +37,19 @@ def hits_of(
         walks = walks[:k]
         first = np.array([walk[0] for walk in walks], dtype=np.int64)
         numbers = held.column("row")[places] if tracked else places
-        hits = held.hits(places[first], similarities[first])
         behind = [tuple(int(numbers[place]) for place in walk[1:]) for walk in walks]
-        result.append([replace(hit, track_rows=rows) for hit, rows in zip(hits, behind, strict=True)])
-    return result
+        ranked.append((places[first], similarities[first], behind))
+    return _hits(held, ranked)
+
+
+def _hits(held: Held, ranked: list[tuple[Indices, Floats, list[tuple[int, ...]]]]) -> list[list[Hit]]:
+    """Details of all rows that were found, read together."""
+    if not ranked:
+        return []
+    hits = iter(held.hits(*(np.concatenate([one[part] for one in ranked]) for part in (0, 1))))
+    return [
+        [replace(next(hits), track_rows=rows) if rows else next(hits) for rows in one[2]] for one in ranked
+    ]
 
 
 def walks_of(held: Held, places: Indices) -> list[list[int]]:

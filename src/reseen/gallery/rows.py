@@ -41,6 +41,10 @@ HELD = ["row", *DETAILS]  # in memory, beside the vectors
 When = float | str | datetime
 
 
+class DamagedError(Exception):
+    """What is on disk is not what was written."""
+
+
 @dataclass(frozen=True)
 class Hit:
     """A row that was found: its number, its similarity (-1 to 1, not a probability) and what is known about it.
@@ -158,7 +162,7 @@ class Held:
         """With the rows of ``batches`` below.
 
         Raises:
-            ReseenError: a row was changed on disk, or rows are out of order.
+            DamagedError: a row was changed on disk, or rows are out of order.
         """
         blocks, tables = list(self.blocks), [] if self.table is None else [self.table]
         for batch in batches:
@@ -166,7 +170,7 @@ class Held:
                 continue
             wrong = np.flatnonzero(_digests(batch) != batch.column("digest").to_numpy())
             if len(wrong):
-                raise ReseenError(f"row {batch.column('row')[int(wrong[0])].as_py()} was changed on disk")
+                raise DamagedError(f"row {batch.column('row')[int(wrong[0])].as_py()} was changed on disk")
             block = vectors_of(batch)
             if blocks and len(blocks[-1]) < SMALL:
                 block = np.concatenate([blocks.pop(), block])
@@ -177,7 +181,7 @@ class Held:
             table = table.combine_chunks()
         held = Held(tuple(blocks), table)
         if (np.diff(held.column("row")) <= 0).any():
-            raise ReseenError("two writers numbered their rows at once")
+            raise DamagedError("two writers numbered their rows at once")
         return held
 
     def only(self, kept: NDArray[np.bool_]) -> Held:

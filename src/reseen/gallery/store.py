@@ -20,6 +20,8 @@ from reseen.gallery.rows import HELD, schema, vectors_of
 
 FORMAT = "1"  # of a table; other ones are refused
 NEXT = "reseen.next_row"  # in a table's configuration, once rows were erased
+FRAGMENT = 2**14  # rows of a file, once it is compacted: what an erasure of one row rewrites
+SMALL_FRAGMENTS = 100  # that additions may leave before they are joined
 BATCH = 8192  # rows that are read together
 
 
@@ -139,7 +141,11 @@ class Store:
         """Rewrite what holds deleted rows, join small fragments, and remove every file that is then of no use."""
         with answering(self.place):
             dataset = self.latest()
-            dataset.optimize.compact_files(materialize_deletions=True, materialize_deletions_threshold=0.0)
+            dataset.optimize.compact_files(
+                target_rows_per_fragment=FRAGMENT,
+                materialize_deletions=True,
+                materialize_deletions_threshold=0.0,
+            )
             dataset.cleanup_old_versions(older_than=timedelta(0), delete_unverified=True)
             used = {file.path for fragment in dataset.get_fragments() for file in fragment.data_files()}
             data = f"{self._table.name}.lance/data/"
@@ -147,9 +153,11 @@ class Store:
                 if name.startswith(data) and name.removeprefix(data) not in used:  # a killed writer's
                     self.files.remove(name)
 
-    def fragments(self) -> int:
+    def scattered(self) -> bool:
+        """Whether small additions left many more files than the rows need."""
         with answering(self.place):
-            return len(self.latest().get_fragments())
+            dataset = self.latest()
+            return len(dataset.get_fragments()) > SMALL_FRAGMENTS + self.count(dataset) // FRAGMENT
 
     def thumbnails(self, rows: Sequence[int]) -> dict[int, bytes]:
         """JPEG files by row number; rows that are no more are left out."""

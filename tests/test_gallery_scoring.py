@@ -1,0 +1,64 @@
+"""Exactness: whatever lies in a gallery, the answer is that of inner products in float64."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from galleries import oracle, some_features
+from reseen.errors import ReseenError
+from reseen.gallery.rows import unit
+from reseen.gallery.scoring import nearest, similarities
+
+
+def blocks_of(features: NDArray[np.float32], cuts: list[int]) -> list[NDArray[np.uint16]]:
+    return [part.view(np.uint16) for part in np.split(features.astype(np.float16), sorted(cuts)) if len(part)]
+
+
+@given(st.data())
+def test_random_galleries_are_answered_exactly(data: st.DataObject) -> None:
+    """Copies and near copies, one or many blocks and queries, some rows or all, k up to more than there are."""
+    dim, count = data.draw(st.integers(1, 70)), data.draw(st.integers(0, 40))
+    draw = np.random.default_rng(data.draw(st.integers(0, 10**6)))
+    distinct = draw.standard_normal((max(1, count // data.draw(st.integers(1, 6))), dim)) + 1e-3
+    near = data.draw(st.sampled_from([0.0, 1e-4, 0.3]))
+    rows = distinct[draw.integers(0, len(distinct), count)] + near * draw.standard_normal((count, dim))
+    features, queries = (
+        unit(rows.reshape(count, dim)),
+        unit(draw.standard_normal((data.draw(st.integers(1, 4)), dim))),
+    )
+    passes = draw.random(count) < data.draw(st.sampled_from([0.0, 0.3, 1.0]))
+    chosen = None if data.draw(st.booleans()) else np.flatnonzero(passes)
+    blocks = blocks_of(features, [data.draw(st.integers(0, count)) for _ in range(3)])
+    k = data.draw(st.integers(1, 45))
+    found = nearest(blocks, queries, k, chosen)
+    for query, (places, scores) in zip(queries, found, strict=True):
+        expected = oracle(features, query, k, None if chosen is None else passes)
+        assert list(zip(places.tolist(), scores.tolist(), strict=True)) == expected
+        every = similarities(blocks, query, chosen)
+        assert sorted(every.tolist(), reverse=True)[:k] == [score for _, score in expected]
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_many_rows_threads_and_queries_that_do_not_fit_at_once(
+    threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reseen.gallery.scoring.SCORES", 40_000)  # three queries at a time
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    features, queries = some_features(12_000, dim=16), some_features(7, seed=1, dim=16)
+    blocks = blocks_of(features, [100, 9000])
+    for some in (queries, queries[:1]):
+        for query, (places, scores) in zip(some, nearest(blocks, some, 20), strict=True):
+            assert list(zip(places.tolist(), scores.tolist(), strict=True)) == oracle(features, query, 20)
+
+
+def test_what_no_feature_is() -> None:
+    for wrong in ([[0.0, 0.0]], [[np.nan, 1.0]], [1.0, 2.0], [["a"]], [[1, 2]], np.zeros((3, 0), np.float32)):
+        with pytest.raises(ReseenError, match=r"^feature[^\n]+$"):
+            unit(wrong)
+    np.testing.assert_allclose(unit(np.array([[3e20, 4e20]], np.float32)), [[0.6, 0.8]], atol=1e-7)
+    assert unit(np.zeros((0, 4), np.float32)).shape == (0, 4)
