@@ -16,18 +16,18 @@ import torch
 from command_runs import contents, done
 from films import cut, film
 from reseen.errors import ReseenError
-from reseen.footage import Rows, finding, joined, shards, sources
+from reseen.footage import Rows, finding, joined, shards
 from reseen.footage.shards import read_features
 from reseen.street import draw_walks
 from test_cli import call
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 RESEEN = (sys.executable, "-m", "reseen")
-# A process with jobs of a few images and parts of a few frames, that is killed when it has written so many files.
+# A process with parts of a few frames, that is killed when it has written so many files.
 KILLED = """
 import os, signal, sys
-from reseen.footage import finding, shards, sources
-sources.SCENES, shards.BATCHES, finding.SCENES = 4, 1, 2
+from reseen.footage import finding, shards
+shards.BATCHES, finding.SCENES = 1, 2
 write, left = shards._write, int(sys.argv.pop(1))
 def write_or_die(*given, **more):
     global left
@@ -43,24 +43,25 @@ sys.exit(main(sys.argv[1:]))
 
 @pytest.fixture(scope="module")
 def footage(tmp_path_factory: pytest.TempPathFactory, scenes_folder: Path) -> Path:
-    """Six images, one of them damaged, and a film of three seconds, cut."""
+    """Six images, one of them damaged; a film of three seconds, cut; and one of a second."""
     folder = tmp_path_factory.mktemp("footage")
     for number, image in enumerate(sorted((scenes_folder / "train" / "images").iterdir())[:6]):
         (folder / f"{number}.jpg").write_bytes(image.read_bytes()[: 4000 if number == 2 else None])
-    frames = (np.asarray(frame.image) for frame in draw_walks(1, 1, [1, 2, 3], seconds=3, rate=4))
+    frames = [np.asarray(frame.image) for frame in draw_walks(1, 1, [1, 2, 3], seconds=3, rate=4)]
     cut(film(folder / "walk.mkv", frames, rate=4), 0.8)
     (folder / "walk.mkv").unlink()
+    film(folder / "last.mp4", frames[4:8], rate=4).rename(folder / "xlast.mp4")
     return folder
 
 
 @pytest.fixture(scope="module")
 def whole(footage: Path, searched: tuple[Path, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The features of it, with jobs and parts as small as those of the processes that are killed."""
+    """The features of it, with parts as small as those of the processes that are killed."""
     torch.set_num_threads(1)  # as in the processes
     out = tmp_path_factory.mktemp("features") / "whole"
     with pytest.MonkeyPatch.context() as patch:
-        for module, name, size in ((sources, "SCENES", 4), (shards, "BATCHES", 1), (finding, "SCENES", 2)):
-            patch.setattr(module, name, size)
+        patch.setattr(shards, "BATCHES", 1)
+        patch.setattr(finding, "SCENES", 2)
         done("embed", searched[0], footage, "--min-score", 0.2, "--out", out)
     return out
 
@@ -80,8 +81,11 @@ def test_crops_become_rows_that_evaluate_scores_as_the_run(
     about = json.loads((tmp_path / "features" / "features.json").read_text())
     assert (about["finished"], about["rows"], about["problems"]) == (True, len(rows), [])
     assert about["model"]["dim"] == rows.features.shape[1]
-    ours = done("evaluate", "--features", tmp_path / "features", "--data", world).split(":", 1)[1]
-    assert ours == done("evaluate", trained[0], "--data", world).split(":", 1)[1]
+    ours, theirs = (
+        done("evaluate", *words, "--data", world).split(" mAP ")[-1]
+        for words in (("--features", tmp_path / "features"), (trained[0],))
+    )
+    assert ours == theirs
 
 
 def test_what_is_wrong_with_files_is_said_at_the_end(
@@ -94,45 +98,35 @@ def test_what_is_wrong_with_files_is_said_at_the_end(
     rows = rows_in(tmp_path / "features")
     assert said[-3].endswith("2.jpg is truncated or damaged: replace or remove it")
     assert "walk-cut.mkv: ends after " in said[-2]
-    assert said[-1] == f"{len(rows)} persons in 6 images and 1 videos, 2 problems -> {tmp_path / 'features'}"
+    assert said[-1] == f"{len(rows)} persons in 6 images and 2 videos, 2 problems -> {tmp_path / 'features'}"
     assert json.loads((tmp_path / "features" / "features.json").read_text())["problems"] == said[-3:-1]
     assert "walk-cut.mkv" in rows.sources
 
 
-def test_a_killed_embed_goes_on_and_ends_with_the_same_files(
+def test_a_killed_embed_is_finished_by_two_processes_with_the_same_files(
     footage: Path, searched: tuple[Path, str], whole: Path, tmp_path: Path
 ) -> None:
-    """Killed with SIGKILL after the first of two jobs of images, and in the middle of the film."""
-    out = tmp_path / "stopped"
+    """Killed with SIGKILL in the middle of the first film; each of two processes then has a film to do."""
+    out, script = tmp_path / "stopped", tmp_path / "small.py"
+    script.write_text(KILLED)
     words = [*map(str, ("embed", searched[0], footage, "--min-score", 0.2, "--out", out)), "--resume"]
-    assert len(list(whole.glob("rows-000002-*"))) >= 3  # parts of the film
-    for files, there in ((1, 1), (2, 3)):
-        command = [sys.executable, "-c", KILLED, str(files), *words]
-        ended = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
-        assert ended.returncode == -signal.SIGKILL, ended.stderr
-        assert len(list(out.glob("rows-*"))) == there
-        with pytest.raises(ReseenError, match="is not finished: continue with reseen embed"):
-            list(read_features(out))
-    with pytest.MonkeyPatch.context() as patch:
-        for module, name, size in ((sources, "SCENES", 4), (shards, "BATCHES", 1), (finding, "SCENES", 2)):
-            patch.setattr(module, name, size)
-        done(*words)
-        assert contents(out) == contents(whole)
-        done(*words)  # nothing is left to do
-    assert contents(out) == contents(whole)
+    assert len(list(whole.glob("rows-000001-*"))) >= 3  # parts of the film
 
+    def run(*start: str, files: int) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, *start, str(script), str(files), *words]
+        return subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
 
-def test_two_processes_write_what_one_does(
-    footage: Path, searched: tuple[Path, str], whole: Path, tmp_path: Path
-) -> None:
-    (tmp_path / "small.py").write_text(KILLED)
-    words = ["99", *map(str, ("embed", searched[0], footage, "--min-score", 0.2, "--out", tmp_path / "two"))]
-    torchrun = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
-    command = [*torchrun, str(tmp_path / "small.py"), *words]
-    ended = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
+    ended = run(files=2)
+    assert ended.returncode == -signal.SIGKILL, ended.stderr
+    assert sorted(path.name[:16] for path in out.glob("rows-*")) == ["rows-000000-0000", "rows-000001-0000"]
+    with pytest.raises(ReseenError, match="is not finished: continue with reseen embed"):
+        list(read_features(out))
+    ended = run("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", files=99)
     assert ended.returncode == 0, ended.stderr
-    assert contents(tmp_path / "two") == contents(whole)
     assert ended.stdout.count(" persons in ") == 1
+    assert contents(out) == contents(whole)
+    done(*words)  # nothing is left to do
+    assert contents(out) == contents(whole)
 
 
 @pytest.mark.parametrize(

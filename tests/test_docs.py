@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import reseen
 from command_runs import market
-from reseen.street import draw_scenes
+from films import film
+from reseen.street import draw_scenes, draw_walks
+from test_footage_yolox import stand_in
 from worlds import TINY, TINY_SEARCH, people
 
 ROOT = Path(__file__).parents[1]
@@ -25,7 +28,7 @@ FENCE = re.compile(
 
 
 # Pages whose first commands are run: somebody types them before anything else.
-FIRST = {"README.md", "docs/quickstart.md", "docs/own-images.md", "docs/person-search.md"}
+FIRST = {"README.md", "docs/quickstart.md", "docs/own-images.md", "docs/person-search.md", "docs/embed.md"}
 
 
 @dataclass(frozen=True)
@@ -91,8 +94,8 @@ def test_python_blocks_run(page, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("page", having(("bash", "console"), marked=True), ids=name)
-def test_marked_shell_blocks_run(page, tmp_path):
-    """In a folder that holds what pages call theirs: photos/, MARKET, SCENES, and the environment as .venv."""
+def test_marked_shell_blocks_run(page, tmp_path, request):
+    """In a folder that holds what pages call theirs (photos/, MARKET, ...), and the environment as .venv."""
     text = page.read_text()
     if "photos/" in text:
         people(tmp_path / "photos", identities=8)
@@ -101,6 +104,14 @@ def test_marked_shell_blocks_run(page, tmp_path):
     if "SCENES" in text:
         sizes = {"train_scenes": 6, "test_scenes": 4, "train_identities": 4, "test_identities": 3}
         draw_scenes(tmp_path / "SCENES", cameras=2, persons=(1, 3), **sizes)
+    if "VIDEOS" in text:
+        (tmp_path / "VIDEOS").mkdir()
+        frames = draw_walks(0, 1, [1, 2], seconds=2, rate=4)
+        film(tmp_path / "VIDEOS" / "cam1_20260131_120000.mp4", (np.asarray(f.image) for f in frames), rate=4)
+    if "reseen embed RUN" in text:
+        (tmp_path / "RUN").symlink_to(request.getfixturevalue("trained")[0])
+    if "yolox.onnx" in text:
+        stand_in(tmp_path / "yolox.onnx")
     (tmp_path / ".venv").symlink_to(Path(sys.executable).parents[1])
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     for block in blocks(text):
