@@ -44,7 +44,7 @@ from reseen.inference import Embedder
 from reseen.street import DrawnFrame, draw_walks
 
 SECONDS, RATE, SIZE = 20, 25, (1280, 720)
-SEEDS, CAMERAS, WALKERS, FILM = (0, 1, 2), (1, 2, 3, 4), 24, 40.0  # films of 40 seconds, 24 people each
+SEEDS, CAMERAS, WALKERS, FILM = (110, 111, 112), (1, 2, 3, 4), 24, 40.0  # films of 40 seconds, 24 people each
 JITTER, MISSED = 0.08, 0.1  # of a box: standard deviation of shift and size; share that is not found
 
 
@@ -141,20 +141,17 @@ def errors(films: list[list[tuple[float, NDArray, NDArray, NDArray]]]) -> tuple[
 
 def compare_tracks(run: Path) -> None:
     who = finder(Embedder.load(run))
-    rules = {
+    rules: dict[str, dict[str, float]] = {  # constants were chosen on streets 100 and 101
         "as it is": {},
         "boxes not widened": {"REACH": 0.0},
         "looks ignored": {"ALIKE": -1.1},
-        "alike 0.3": {"ALIKE": 0.3},
-        "alike 0.7": {"ALIKE": 0.7},
-        "reach 0.5": {"REACH": 0.5},
-        "reach 2": {"REACH": 2.0},
-        "gap 0.6": {"GAP": 0.6},
-        "gap 3": {"GAP": 3.0},
+        "alike 0.4": {"ALIKE": 0.4},
+        "alike 0.6": {"ALIKE": 0.6},
+        "reach 1": {"REACH": 1.0},
     }
     for every in (0.5, 1.0):
         drawn = [
-            list(draw_walks(100 + seed, camera, range(1, WALKERS + 1), seconds=FILM, rate=1 / every))
+            list(draw_walks(seed, camera, range(1, WALKERS + 1), seconds=FILM, rate=1 / every))
             for seed in SEEDS
             for camera in CAMERAS
         ]

@@ -11,7 +11,7 @@ from reseen.footage.rows import Rows
 from reseen.records import Labels
 
 GAP = 1.5  # seconds that a person may be out of sight within one track
-REACH = 1.0  # widths that a box is widened by on each side, for each second since it was seen
+REACH = 2.0  # widths that a box is widened by on each side, for each second since it was seen
 ALIKE = 0.5  # cosine below which two hits are two persons, wherever they are
 
 
