@@ -185,6 +185,7 @@ def test_scenes_to_train_on_that_are_those_to_be_tested_on(tmp_path: Path, scene
     shutil.copy(test, train)
     line = refused("train", "r-siamnet", "--data", root, "--run", tmp_path / "run", "--weights", "none")
     assert "1 training picture is also to be tested on" in line
+    assert "1 picture of train also in test" in done("doctor", root)
 
 
 def test_a_part_for_validation_is_tested_on_when_asked(tmp_path: Path) -> None:

@@ -95,10 +95,15 @@ def test_python_blocks_run(page, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("page", having(("bash", "console"), marked=True), ids=name)
 def test_marked_shell_blocks_run(page, tmp_path, request):
-    """In a folder that holds what pages call theirs (photos/, MARKET, ...), and the environment as .venv."""
+    """In a folder that holds what pages call theirs (photos/, people/, MARKET, ...), and the environment as .venv."""
     text = page.read_text()
     if "photos/" in text:
         people(tmp_path / "photos", identities=8)
+    if "people/" in text:
+        for crop in people(tmp_path / "people", identities=8)[0]:
+            place = tmp_path / "people" / crop.path.name[:4] / f"cam{crop.camera}_{crop.path.name[12:]}"
+            place.parent.mkdir(exist_ok=True)
+            crop.path.rename(place)
     if "MARKET" in text:
         market(tmp_path / "MARKET")
     if "SCENES" in text:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -62,8 +63,10 @@ def doctor(
     if not report.crops:
         return
     recipe, more = _recipe(len(report.crops), device)
-    words = " ".join(["--recipe", recipe, *(f"--set {one}" for one in more)])
-    print(f"  to train: reseen train cacl --data {path} {words}")
+    patterns = (("--camera-pattern", camera_pattern), ("--identity-pattern", identity_pattern))
+    words = ["reseen train cacl --data", shlex.quote(str(path))]
+    words += [f"{option} {shlex.quote(pattern)}" for option, pattern in patterns if pattern is not None]
+    print("  to train:", *words, "--recipe", recipe, *(f"--set {one}" for one in more))
     if timed:
         config = resolve(recipe, None, [*more, *settings], "none")  # random weights take as long
         print(f"  {how_long(config, report.crops, report.tested)}")

@@ -18,6 +18,7 @@ from reseen.data.paths import shown
 from reseen.data.queries import outlook
 from reseen.data.readers import open_data
 from reseen.data.same import doubles
+from reseen.data.scene_doctor import KNOWN as KNOWN_SCENES
 from reseen.data.scene_doctor import QuerySplit, SceneSplit, examine_scenes
 from reseen.data.scenes import search_layout
 from reseen.errors import ReseenError
@@ -175,6 +176,10 @@ def _examine_scenes(
         )
     data = read(place)
     splits, damaged, skipped, warnings = examine_scenes(data, progress=progress)
+    if data.name not in KNOWN_SCENES:  # whose parts are as they were published
+        parts = {"train": data.train, "test": data.test}
+        same = doubles({name: [scene.path for scene in scenes] for name, scenes in parts.items()})
+        warnings += tuple(map(_doubled, same.items()))
     return Report(data.name, data.root, splits, damaged, skipped, warnings)
 
 
@@ -218,7 +223,7 @@ def _doubled(found: tuple[tuple[str, str], tuple[int, Path, Path]]) -> str:
     (one, two), (count, first, other) = found
     pair = f"first: {shown(first)} is {shown(other)}"
     if one == two:
-        return f"{_count(count, 'picture')} more than once in {one} ({pair}): reseen split takes each once"
+        return f"{_count(count, 'picture')} more than once in {one} ({pair})"
     if {one, two} == {"query", "gallery"}:
         return f"{_count(count, 'picture')} of query also in gallery ({pair}): never an answer to itself"
     so = (
