@@ -7,6 +7,7 @@ python benchmarks/how_sure.py runs/demo-3 runs/demo-4 runs/demo-5
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 from pathlib import Path
 
@@ -28,7 +29,7 @@ def main() -> None:
     print(", ".join(f"{share(test):.4f}" for test in tests), end="\n\n")
     print("| said, between | pairs | said, mean | true, each run |\n| --- | --- | --- | --- |")
     edges = tests[0]["edges"]
-    for part, (low, high) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
+    for part, (low, high) in enumerate(itertools.pairwise(edges)):
         pairs = np.array([test["pairs"][part] for test in tests])
         said = np.array([test["said"][part] or 0.0 for test in tests])
         true = " / ".join(
