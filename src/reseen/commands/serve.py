@@ -75,10 +75,12 @@ def opened(place: str, run: Path | None, detector: Path | None) -> Served:
 
 
 def _bound(host: str, port: int) -> socket.socket:
+    if not 0 <= port < 2**16:
+        raise ReseenError(f"--port {port} is none: give 0 (a free one) to 65535")
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, port), family=family)
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         raise ReseenError(
             f"cannot listen at {host}, port {port} ({error}): choose another with --port"
         ) from error
