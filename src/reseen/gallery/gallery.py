@@ -18,9 +18,9 @@ from reseen.gallery.erasing import Receipt, erase, unfinished
 from reseen.gallery.files import Files, is_remote
 from reseen.gallery.queries import about_of, feature_of
 from reseen.gallery.ranking import hits_of
-from reseen.gallery.rows import DamagedError, Held, Hit, new_rows, numbered, unit
+from reseen.gallery.rows import SMALL, DamagedError, Held, Hit, new_rows, numbered, unit
 from reseen.gallery.scoring import similarities
-from reseen.gallery.store import About, Store, models_in, only_model
+from reseen.gallery.store import About, Store, give_back, models_in, only_model
 
 if TYPE_CHECKING:
     from reseen.gallery.queries import Model
@@ -234,6 +234,8 @@ class Gallery:
             raise ReseenError(f"{self.place} is damaged: {error}; index again into another gallery") from None
         if len(held) != store.count(dataset):
             held = held.only(np.isin(held.column("row"), store.numbers(dataset)))
+        if len(held) > len(self) + SMALL:
+            give_back()
         self._held, self._version = held, dataset.version
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -218,6 +219,12 @@ def _opened(place: str, database: Any, name: str) -> tuple[About, Any]:
         )
     dim = table.schema.field("vector").type.list_size
     return About(words["fingerprint"], words["name"], dim, words.get("run", "")), table
+
+
+def give_back() -> None:
+    """Return to the system what reading left with the allocator: half as much again as the rows, with glibc."""
+    with contextlib.suppress(OSError, AttributeError, TypeError):  # another C library
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _in_clause(rows: Sequence[int], size: int = 10_000) -> list[str]:
