@@ -47,7 +47,7 @@ def erase(place: str) -> None:
 def add(place: str) -> None:
     """Add batches until somebody kills this process; each that returned is a line of the file beside the gallery."""
     gallery = Gallery.open(place, MODEL)
-    while True:
+    while len(gallery) < 20_000:  # nobody comes: it ends by itself
         number = len(gallery)
         features = some_features(7, seed=number)
         rows = gallery.add(features, sources=[f"batch {number}/{place_in}" for place_in in range(7)])
