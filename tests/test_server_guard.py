@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import struct
 import tempfile
 import zlib
@@ -193,6 +194,29 @@ def test_an_error_of_the_gallery_says_nothing_of_its_folder(
     assert state.gallery.place not in answer.text
     monkeypatch.setattr(state.gallery, "search_many", lambda *given, **more: 1 / 0)
     assert "log" in detail(client.post("/api/search", json={"query": query}), 500)
+
+
+def test_who_hangs_up_in_the_middle_is_no_error_of_the_server(state: Served) -> None:
+    """ASGI by hand: the test client cannot break off."""
+    sent: list[dict[str, Any]] = []
+    messages = [{"type": "http.request", "body": b"half", "more_body": True}, {"type": "http.disconnect"}]
+
+    async def receive() -> dict[str, Any]:
+        return messages.pop(0)
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "http_version": "1.1",
+        "method": "POST",
+        "path": "/api/find",
+        "query_string": b"",
+    }
+    scope |= {"headers": [(b"host", b"localhost")], "scheme": "http", "server": ("localhost", 80)}
+    asyncio.run(client_of(state).app(scope, receive, send))
+    assert [message.get("status") for message in sent if "status" in message] in ([], [400])
 
 
 # --- pictures ---

@@ -10,6 +10,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from reseen.errors import ReseenError
 
@@ -62,6 +63,10 @@ def answer_problems(app: FastAPI) -> None:
     def of_gallery(request: Request, error: ReseenError) -> Response:
         LOG.error("%s", error)  # it names folders, which are nobody's business outside
         return problem(503, "the gallery cannot be used at the moment: the server's log says why")
+
+    @app.exception_handler(ClientDisconnect)
+    def gone(request: Request, error: ClientDisconnect) -> Response:
+        return problem(400, "the request ended early")  # nobody reads it; but it is no error of the server
 
     @app.exception_handler(Exception)
     def unexpected(request: Request, error: Exception) -> Response:
