@@ -238,7 +238,10 @@ def _ranked(
     return RankedLists(
         queries=[crop.path for _, crop, _ in shown],
         answers=[[gallery.crops[j].path for j in lists[name].rows[i] if j >= 0] for i, _, name in shown],
-        correct=[[bool(hit) for hit in lists[name].correct[i]] for i, _, name in shown],
+        correct=[
+            [bool(hit) for j, hit in zip(lists[name].rows[i], lists[name].correct[i], strict=True) if j >= 0]
+            for i, _, name in shown
+        ],
         titles=[name for _, _, name in shown],
         root=images.root,
         alt=f"{QUERIES} queries spread evenly over the query set (not picked), against {size} gallery images; "
