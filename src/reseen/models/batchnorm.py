@@ -24,8 +24,8 @@ class GroupedBatchNorm1d(nn.BatchNorm1d):
     group_size = 0
 
     def forward(self, x: Tensor) -> Tensor:
-        sizes = group_sizes(len(x), self.group_size)
-        if not self.training or len(sizes) < 2:
+        sizes = group_sizes(len(x), self.group_size) if self.training else []
+        if len(sizes) < 2:
             return super().forward(x)
         return _normalise_groups(self, x, sizes)
 
@@ -36,8 +36,8 @@ class GroupedBatchNorm2d(nn.BatchNorm2d):
     group_size = 0
 
     def forward(self, x: Tensor) -> Tensor:
-        sizes = group_sizes(len(x), self.group_size)
-        if not self.training or len(sizes) < 2:
+        sizes = group_sizes(len(x), self.group_size) if self.training else []
+        if len(sizes) < 2:
             return super().forward(x)
         return _normalise_groups(self, x, sizes)
 
@@ -48,8 +48,8 @@ class GroupedBatchNormAct2d(BatchNormAct2d):  # type: ignore[misc]  # timm has n
     group_size = 0
 
     def forward(self, x: Tensor) -> Tensor:
-        sizes = group_sizes(len(x), self.group_size)
-        if not self.training or len(sizes) < 2:
+        sizes = group_sizes(len(x), self.group_size) if self.training else []
+        if len(sizes) < 2:
             result: Tensor = super().forward(x)
         else:
             result = self.act(self.drop(_normalise_groups(self, x, sizes)))

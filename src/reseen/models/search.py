@@ -20,6 +20,7 @@ from torchvision.ops import roi_align
 
 from reseen.config import Config
 from reseen.models.detectors import Detector, build_detector
+from reseen.models.detectors.grid import numbered
 from reseen.models.pyramid import STRIDES, Pyramid
 
 FINEST = 56  # pixels: boxes are pooled from P3 up to twice this sqrt(w h), from P4 up to four times it, ...
@@ -71,17 +72,16 @@ class SearchNetwork(nn.Module):
 
         Each box is pooled from one map, by its size, with half-pixel aligned RoIAlign.
         """
-        numbered = torch.cat(
-            [torch.cat([box.new_full((len(box), 1), scene), box], dim=1) for scene, box in enumerate(boxes)]
-        ).to(maps[0].device, torch.float32)
-        sides = (numbered[:, 3:] - numbered[:, 1:3]).clamp(min=0)
+        return self.features_within(maps, numbered(boxes).to(maps[0].device, torch.float32))
+
+    def features_within(self, maps: Sequence[Tensor], rois: Tensor) -> Tensor:
+        """The same of ``rois`` float32 ``[N, 5]``: number of the scene, then the box."""
+        sides = (rois[:, 3:] - rois[:, 1:3]).clamp(min=0)
         level = torch.log2(sides.prod(dim=1).sqrt() / FINEST + 1e-6).floor().clamp(0, LEVELS - 1)
-        pooled = maps[0].new_zeros(len(numbered), maps[0].shape[1], *self.cells, dtype=torch.float32)
+        pooled = maps[0].new_zeros(rois.shape[0], maps[0].shape[1], *self.cells, dtype=torch.float32)
         for place in range(LEVELS):
             own = torch.nonzero(level == place).squeeze(1)
-            cut = roi_align(
-                maps[place].float(), numbered[own], self.cells, 1 / STRIDES[place], -1, aligned=True
-            )
+            cut = roi_align(maps[place].float(), rois[own], self.cells, 1 / STRIDES[place], -1, aligned=True)
             pooled = pooled.index_copy(0, own, cut)
         return self._embed(pooled)
 
@@ -96,20 +96,21 @@ class SearchNetwork(nn.Module):
             return self._embed(crops.new_zeros(0, self.pyramid.channels, *self.cells))
         crops = crops.contiguous(memory_format=_layout(images))
         if len(crops) <= AT_ONCE:
-            return self._alone(crops)
+            return self.features_alone(crops)
         return torch.cat([self._alone_twice(part) for part in torch.split(crops, AT_ONCE)])
 
     def both_paths(self, maps: Sequence[Tensor], images: Tensor, boxes: Sequence[Tensor]) -> Paths:
         return Paths(self.search_features(maps, boxes), self.instance_features(images, boxes))
 
-    def _alone(self, crops: Tensor) -> Tensor:
+    def features_alone(self, crops: Tensor) -> Tensor:
+        """The instance path of persons that are cut out ``[N, 3, h, w]``, all at once."""
         fine, coarse = self.pyramid(crops)[:2]
         return self._embed(coarse if self.crop_level == "P4" else fine[:, :, ::2, ::2])
 
     def _alone_twice(self, crops: Tensor) -> Tensor:
         """Keeps no map: what the gradient needs of them is computed again, when it is needed."""
         features: Tensor = checkpoint(
-            self._alone,
+            self.features_alone,
             crops,
             use_reentrant=False,
             context_fn=lambda: (nullcontext(), _statistics_kept(self.pyramid)),
@@ -137,13 +138,13 @@ def build_search_network(config: Config, pyramid: Pyramid) -> SearchNetwork:
 
 
 @torch.no_grad()
-def cut_persons(images: Tensor, boxes: Sequence[Tensor], person: tuple[int, int]) -> Tensor:
+def cut_persons(images: Tensor, boxes: Sequence[Tensor] | Tensor, person: tuple[int, int]) -> Tensor:
     """Cut exactly the boxes (xyxy, pixels) out of images ``[B, 3, H, W]``, resampled bilinearly: ``[N, 3, h, w]``.
 
-    One sample in the middle of each pixel of the result, as an affine grid would take it. What is cut is input: no
-    gradient reaches the image.
+    ``boxes`` are those of each image, or rows ``[N, 5]`` as :func:`numbered` makes them. One sample in the middle of
+    each pixel of the result, as an affine grid would take it. What is cut is input: no gradient reaches the image.
     """
-    rois = [box.to(images.device, images.dtype) for box in boxes]
+    rois = (boxes if isinstance(boxes, Tensor) else numbered(boxes)).to(images)
     cut: Tensor = roi_align(images.contiguous(), rois, person, 1.0, sampling_ratio=1, aligned=True)
     return cut
 

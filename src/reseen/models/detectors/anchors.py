@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torchvision.models.detection._utils import BoxCoder
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 
 ANCHOR_SCALE = 4  # side of a level's smallest anchor, in strides
@@ -25,10 +26,25 @@ class PyramidAnchors(AnchorGenerator):  # type: ignore[misc]  # torchvision has 
         super().__init__(sizes, (ASPECT_RATIOS,) * len(strides))
         self.strides = tuple(strides)
 
+    def counts(self, maps: Sequence[Tensor]) -> list[int]:
+        """Number of anchors of each of the maps ``[B, C, h, w]``."""
+        each: list[int] = self.num_anchors_per_location()
+        return [n * level.shape[2] * level.shape[3] for n, level in zip(each, maps, strict=True)]
+
     def forward(self, image_list: Any, feature_maps: list[Tensor]) -> list[Tensor]:
         """The anchors ``[A, 4]`` (xyxy, pixels) of each scene; all scenes have the same."""
-        device = feature_maps[0].device
-        self.set_cell_anchors(torch.float32, device)
+        return [self.of(feature_maps)] * len(feature_maps[0])
+
+    def of(self, maps: Sequence[Tensor]) -> Tensor:
+        """The anchors ``[A, 4]`` (xyxy, pixels) of maps ``[B, C, h, w]``, level by level."""
+        device = maps[0].device
+        if self.cell_anchors[0].device != device:
+            self.set_cell_anchors(torch.float32, device)
         strides = [[torch.tensor(stride, device=device)] * 2 for stride in self.strides]
-        anchors = torch.cat(self.grid_anchors([list(level.shape[2:]) for level in feature_maps], strides))
-        return [anchors] * len(feature_maps[0])
+        return torch.cat(self.grid_anchors([list(level.shape[2:]) for level in maps], strides))
+
+
+def decoded(coder: BoxCoder, codes: Tensor, anchors: Tensor) -> Tensor:
+    """Boxes ``[B, A, 4]`` (xyxy, pixels) of codes ``[B, A, 4]`` at anchors ``[A, 4]``."""
+    boxes: Tensor = coder.decode_single(codes.flatten(0, 1), anchors.repeat(codes.shape[0], 1))
+    return boxes.view(codes.shape)

@@ -10,11 +10,19 @@ from torch import Tensor, nn
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.roi_heads import RoIHeads
-from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
+from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead, concat_box_prediction_layers
 from torchvision.ops import roi_align
 
-from reseen.models.detectors.anchors import PyramidAnchors
-from reseen.models.detectors.grid import MAX_DETECTIONS, MAX_OVERLAP, MIN_SCORE, Detections, scene_sizes
+from reseen.models.detectors.anchors import PyramidAnchors, decoded
+from reseen.models.detectors.grid import (
+    MAX_DETECTIONS,
+    MAX_OVERLAP,
+    MIN_SCORE,
+    Dense,
+    Detections,
+    numbered,
+    scene_sizes,
+)
 from reseen.models.pyramid import STRIDES
 
 PERSON = 1  # of two classes; 0 is background
@@ -72,7 +80,10 @@ class FasterRCNN(nn.Module):
             }
             for truth in boxes
         ]
-        _, first, second = self._run(maps, sizes, targets)
+        scenes = ImageList(maps[0], scene_sizes(sizes))  # only the sizes are read
+        features = {str(number): level for number, level in enumerate(maps)}
+        proposals, first = self.proposals(scenes, features, targets)
+        _, second = self.heads(features, proposals, scenes.image_sizes, targets)
         return {
             "objectness": first["loss_objectness"],
             "proposal_box": first["loss_rpn_box_reg"],
@@ -80,21 +91,29 @@ class FasterRCNN(nn.Module):
             "box": second["loss_box_reg"],
         }
 
+    def forward(self, maps: Sequence[Tensor]) -> Dense:
+        """The first look: proposal and logit of every anchor, of maps ``[B, C, h, w]`` each."""
+        levels = self.proposals.head(list(maps))
+        logits, codes = concat_box_prediction_layers(*levels)
+        scenes, anchors = maps[0].shape[0], self.proposals.anchor_generator.of(maps)
+        boxes = decoded(self.proposals.box_coder, codes.view(scenes, -1, 4), anchors)
+        return Dense(boxes, logits.view(scenes, -1))
+
+    def second_look(self, maps: Sequence[Tensor], rois: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits ``[n, 2]`` (background, person) and box codes ``[n, 8]`` of ``rois`` ``[n, 5]``: scene and proposal."""
+        pooled = self.heads.box_roi_pool.pooled(maps, rois)
+        logits, codes = self.heads.box_predictor(self.heads.box_head(pooled))
+        return logits, codes
+
     @torch.no_grad()
     def detect(self, maps: Sequence[Tensor], sizes: Tensor) -> list[Detections]:
         """Up to 100 persons of each scene: boxes ``[R, 4]`` inside it and scores ``[R]``, the best first."""
         self.eval()
-        found, _, _ = self._run(maps, sizes, None)
-        return [(scene["boxes"], scene["scores"]) for scene in found]
-
-    def _run(
-        self, maps: Sequence[Tensor], sizes: Tensor, targets: list[dict[str, Tensor]] | None
-    ) -> tuple[list[dict[str, Tensor]], dict[str, Tensor], dict[str, Tensor]]:
-        scenes = ImageList(maps[0], scene_sizes(sizes))  # only the sizes are read
-        features = {str(number): level for number, level in enumerate(maps)}
-        proposals, first = self.proposals(scenes, features, targets)
-        found, second = self.heads(features, proposals, scenes.image_sizes, targets)
-        return found, first, second
+        scenes, counts = scene_sizes(sizes), self.proposals.anchor_generator.counts(maps)
+        proposals, _ = self.proposals.filter_proposals(*self(maps), scenes, counts)
+        logits, codes = self.second_look(maps, numbered(proposals))
+        boxes, scores, _ = self.heads.postprocess_detections(logits, codes, proposals, scenes)
+        return list(zip(boxes, scores, strict=True))
 
 
 class _InFloat32(nn.Module):
@@ -122,15 +141,16 @@ class _PyramidPool(nn.Module):
         self.strides = tuple(strides)
 
     def forward(self, features: dict[str, Tensor], boxes: list[Tensor], image_shapes: Any) -> Tensor:
-        rows = torch.cat(boxes)
-        scene = torch.cat([torch.full_like(part[:, :1], i) for i, part in enumerate(boxes)])
-        area = (rows[:, 2:] - rows[:, :2]).prod(dim=1)
+        return self.pooled(list(features.values()), numbered(boxes))
+
+    def pooled(self, maps: Sequence[Tensor], rois: Tensor) -> Tensor:
+        """``[n, C, 7, 7]`` of ``rois`` ``[n, 5]``: scene and box."""
+        area = (rois[:, 3:] - rois[:, 1:3]).prod(dim=1)
         level = (1 + (area.sqrt() / 224 + 1e-6).log2()).floor().clamp(0, len(self.strides) - 1)
-        maps = [level.float() for level in features.values()]  # coordinates of a box need float32 too
-        pooled = maps[0].new_zeros(len(rows), maps[0].shape[1], POOLED, POOLED)
+        maps = [level.float() for level in maps]  # coordinates of a box need float32 too
+        pooled = maps[0].new_zeros(rois.shape[0], maps[0].shape[1], POOLED, POOLED)
         for number, stride in enumerate(self.strides):
             here = (level == number).nonzero()[:, 0]
-            regions = torch.cat([scene, rows], dim=1)[here]
-            values = roi_align(maps[number], regions, POOLED, 1 / stride, sampling_ratio=2)
+            values = roi_align(maps[number], rois[here], POOLED, 1 / stride, sampling_ratio=2)
             pooled = pooled.index_copy(0, here, values)
         return pooled

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torchvision.ops import clip_boxes_to_image, nms, remove_small_boxes
 
@@ -17,6 +19,13 @@ MAX_OVERLAP = 0.5  # IoU of two boxes that are both kept
 MAX_DETECTIONS = 100  # of one scene
 
 Detections = tuple[Tensor, Tensor]  # boxes [R, 4] (xyxy, pixels) and scores [R] in (0, 1], the best first
+
+
+class Dense(NamedTuple):
+    """What a detector says of every place of every map, level by level, float32."""
+
+    boxes: Tensor  # [B, P, 4] (xyxy, pixels), not cut at the border
+    logits: Tensor  # [B, P] of a person
 
 
 @dataclass(frozen=True)
@@ -32,7 +41,7 @@ class Grid:
     def of(cls, maps: Sequence[Tensor], strides: Sequence[int]) -> Grid:
         """The grid of ``maps`` ``[B, C, h, w]``. A cell's point is (column, row) * stride, no half-cell shift."""
         device = maps[0].device
-        shapes = tuple((int(level.shape[2]), int(level.shape[3])) for level in maps)
+        shapes = tuple((level.shape[2], level.shape[3]) for level in maps)
         cells, cell_strides = [], []
         for (rows, columns), stride in zip(shapes, strides, strict=True):
             y, x = torch.meshgrid(
@@ -69,9 +78,24 @@ class Grid:
         return inside
 
 
+def numbered(boxes: Sequence[Tensor]) -> Tensor:
+    """Boxes ``[n, 4]`` of each scene as rows ``[N, 5]`` of all: number of the scene, then the box."""
+    return torch.cat([F.pad(box, (1, 0), value=scene) for scene, box in enumerate(boxes)])
+
+
 def scene_sizes(sizes: Tensor) -> list[tuple[float, float]]:
     """``sizes`` ``[B, 2]`` (height, width) as numbers."""
     return [(float(height), float(width)) for height, width in sizes.tolist()]
+
+
+def best_of_levels(boxes: Tensor, scores: Tensor, counts: Sequence[int]) -> Detections:
+    """The 1000 best places of each level of one scene: boxes ``[P, 4]`` and scores ``[P]``, ``counts`` of each level."""
+    best_boxes, best_scores = [], []
+    for box, score in zip(boxes.split(counts), scores.split(counts), strict=True):
+        score, best = score.topk(min(TOP_PER_LEVEL, len(score)))
+        best_boxes.append(box[best])
+        best_scores.append(score)
+    return torch.cat(best_boxes), torch.cat(best_scores)
 
 
 def keep_best(boxes: Tensor, scores: Tensor, size: tuple[float, float]) -> Detections:

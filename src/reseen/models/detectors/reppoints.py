@@ -16,7 +16,7 @@ from torchvision.ops import sigmoid_focal_loss
 
 from reseen.models.detectors.assign import IGNORED, centre_assignment, max_iou_assignment
 from reseen.models.detectors.deform import TAPS, DeformConv, Taps, regular_grid
-from reseen.models.detectors.grid import TOP_PER_LEVEL, Detections, Grid, keep_best, scene_sizes
+from reseen.models.detectors.grid import Dense, Detections, Grid, best_of_levels, keep_best, scene_sizes
 from reseen.models.pyramid import STRIDES, norm_groups
 
 POINT_GRADIENT = 0.1  # of the offsets' gradient reaches the first stage's points through the convolutions
@@ -101,23 +101,25 @@ class RepPoints(nn.Module):
             "refine": REFINE_WEIGHT * torch.stack(refine).sum() / refine_count,
         }
 
+    def forward(self, maps: Sequence[Tensor]) -> Dense:
+        """Box and logit of every cell, of maps ``[B, C, h, w]`` each."""
+        # an exported graph has an operator for the kernel and none for the gather
+        gather = not torch.compiler.is_exporting()
+        levels = [self._level(level, gather=gather) for level in maps]
+        out = _Level(*(torch.cat(parts, dim=1) for parts in zip(*levels, strict=True)))
+        grid = Grid.of(maps, self.strides)
+        return Dense(self._boxes(out.refined, grid), out.logits)
+
     @torch.no_grad()
     def detect(self, maps: Sequence[Tensor], sizes: Tensor) -> list[Detections]:
         """Up to 100 persons of each scene: boxes ``[R, 4]`` inside it and scores ``[R]``, the best first."""
-        levels = [self._level(level, gather=True) for level in maps]
+        boxes, logits = self(maps)
         grid = Grid.of(maps, self.strides)
-        starts = [sum(grid.counts[:number]) for number in range(len(levels))]
         found = []
-        for i, size in enumerate(scene_sizes(sizes)):
-            valid = torch.split(grid.valid(size), grid.counts)
-            boxes, scores = [], []
-            for level, inside, start in zip(levels, valid, starts, strict=True):
-                # cells in the padding of the batch learn nothing, so what they say means nothing
-                score = torch.where(inside, level.logits[i].sigmoid(), 0)
-                score, cells = score.topk(min(TOP_PER_LEVEL, len(score)))
-                scores.append(score)
-                boxes.append(self._boxes(level.refined[i, cells], grid, start + cells))
-            found.append(keep_best(torch.cat(boxes), torch.cat(scores), size))
+        for box, logit, size in zip(boxes, logits, scene_sizes(sizes), strict=True):
+            # cells in the padding of the batch learn nothing, so what they say means nothing
+            scores = torch.where(grid.valid(size), logit.sigmoid(), 0)
+            found.append(keep_best(*best_of_levels(box, scores, grid.counts), size))
         return found
 
     def _level(self, level: Tensor, *, gather: bool) -> _Level:
@@ -134,8 +136,8 @@ class RepPoints(nn.Module):
         refined = _in_float32(self.refine_points, F.relu(points)) + first.detach()
         return _Level(logits.flatten(1), *(x.flatten(2).transpose(1, 2) for x in (first, refined)))
 
-    def _boxes(self, offsets: Tensor, grid: Grid, cells: Tensor) -> Tensor:
-        """Boxes ``[n, 4]`` (pixels) of the offsets ``[n, 18]`` of ``cells`` ``[n]``."""
+    def _boxes(self, offsets: Tensor, grid: Grid, cells: Tensor | slice = slice(None)) -> Tensor:
+        """Boxes ``[..., n, 4]`` (pixels) of the offsets ``[..., n, 18]`` of ``cells`` ``[n]``."""
         points = grid.cells[cells].flip(1).repeat(1, TAPS) + grid.cell_strides[cells, None] * offsets
         return moment_boxes(points, self.theta)
 

@@ -10,8 +10,8 @@ from torchvision.models.detection._utils import BoxCoder, Matcher
 from torchvision.models.detection.retinanet import RetinaNetHead
 from torchvision.ops import box_iou
 
-from reseen.models.detectors.anchors import PyramidAnchors
-from reseen.models.detectors.grid import TOP_PER_LEVEL, Detections, keep_best, scene_sizes
+from reseen.models.detectors.anchors import PyramidAnchors, decoded
+from reseen.models.detectors.grid import Dense, Detections, best_of_levels, keep_best, scene_sizes
 from reseen.models.pyramid import STRIDES, norm_groups
 
 SCALES = (1.0, 2 ** (1 / 3), 2 ** (2 / 3))
@@ -52,21 +52,18 @@ class RetinaNet(nn.Module):
             terms = self.head.compute_loss(targets, outputs, anchors, matches)
         return {"classification": terms["classification"], "box": terms["bbox_regression"]}
 
+    def forward(self, maps: Sequence[Tensor]) -> Dense:
+        """Box and logit of every anchor, of maps ``[B, C, h, w]`` each."""
+        outputs = {name: output.float() for name, output in self.head(list(maps)).items()}
+        boxes = decoded(self.coder, outputs["bbox_regression"], self.anchors.of(maps))
+        return Dense(boxes, outputs["cls_logits"][:, :, 0])
+
     @torch.no_grad()
     def detect(self, maps: Sequence[Tensor], sizes: Tensor) -> list[Detections]:
         """Up to 100 persons of each scene: boxes ``[R, 4]`` inside it and scores ``[R]``, the best first."""
-        outputs = {name: output.float() for name, output in self.head(list(maps)).items()}
-        anchors = self.anchors(None, list(maps))[0]
-        each = self.anchors.num_anchors_per_location()[0]
-        counts = [each * level.shape[2] * level.shape[3] for level in maps]
-        found = []
-        for i, size in enumerate(scene_sizes(sizes)):
-            scores = outputs["cls_logits"][i, :, 0].sigmoid().split(counts)
-            codes, places = outputs["bbox_regression"][i].split(counts), anchors.split(counts)
-            kept_boxes, kept_scores = [], []
-            for score, code, place in zip(scores, codes, places, strict=True):
-                score, best = score.topk(min(TOP_PER_LEVEL, len(score)))
-                kept_scores.append(score)
-                kept_boxes.append(self.coder.decode_single(code[best], place[best]))
-            found.append(keep_best(torch.cat(kept_boxes), torch.cat(kept_scores), size))
-        return found
+        boxes, logits = self(maps)
+        counts = self.anchors.counts(maps)
+        return [
+            keep_best(*best_of_levels(box, logit.sigmoid(), counts), size)
+            for box, logit, size in zip(boxes, logits, scene_sizes(sizes), strict=True)
+        ]
