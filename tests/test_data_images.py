@@ -12,8 +12,8 @@ import torch
 from PIL import Image, ImageOps
 
 from reseen.data import decode_image, fingerprint, read_image, scan_images
-from reseen.data.images import MAX_PIXELS
 from reseen.errors import ReseenError
+from reseen.pixels import MAX_PIXELS
 from reseen.records import Crop
 
 RNG = np.random.default_rng(0)

@@ -23,9 +23,21 @@ PACKAGE = Path(reseen.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 # The way the data takes (docs/architecture.md): a room imports only from rooms named before it.
 ROOMS = (
-    *("errors", "files", "progress", "records", "config", "device", "compiled", "data", "street", "models"),
+    *("errors", "files", "progress", "pixels", "records", "onnx", "config", "device", "compiled", "data"),
+    *("street", "models"),
     *("clustering", "losses", "memory", "metrics", "evaluation", "distributed", "training", "methods"),
-    *("inference", "footage", "pages", "tasks", "gallery", "reports", "commands", "reproduce", "cli"),
+    *(
+        "inference",
+        "export",
+        "footage",
+        "pages",
+        "tasks",
+        "gallery",
+        "reports",
+        "commands",
+        "reproduce",
+        "cli",
+    ),
 )
 # What DESIGN promises to others, with names, kinds and defaults of every parameter.
 PUBLIC_FUNCTIONS = {

@@ -38,6 +38,7 @@ ROOMS = (
     "methods",
     "metrics",
     "models",
+    "onnx",
     "records",
     "street",
     "training",

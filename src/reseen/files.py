@@ -63,6 +63,22 @@ def write_file(path: Path, content: str | bytes, remedy: str = REMEDY) -> None:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
+@contextlib.contextmanager
+def new_folder(path: Path, remedy: str = REMEDY) -> Iterator[Path]:
+    """Lend a folder to fill, as :func:`new_file` lends a file.
+
+    Raises:
+        ReseenError: there is something at ``path`` already, the disk is full or the folder not writable.
+    """
+    if path.exists():
+        raise ReseenError(f"{path} is there already: remove it, or write to another place")
+    with new_file(path, remedy) as temporary:
+        temporary.mkdir()
+        yield temporary
+        for file in temporary.rglob("*"):
+            _flush(file)
+
+
 def to_json(value: Any, **options: Any) -> str:
     """``value`` as JSON; ``options`` are those of :func:`json.dumps`.
 

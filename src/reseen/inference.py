@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from reseen.config import Config
 from reseen.data import SceneView, in_file_pixels
-from reseen.data.boxes import cut_to_image
 from reseen.data.images import image_pixels
 from reseen.data.scene_transforms import padded, seen_scene
 from reseen.device import autocast, precision_here, resolve_device
@@ -31,9 +30,11 @@ from reseen.models import Encoder
 from reseen.models.checkpoint import STEPS
 from reseen.models.embedding import evaluation_mode
 from reseen.models.fingerprint import model_fingerprint
+from reseen.models.hub import local_copy
 from reseen.models.search import SearchNetwork
+from reseen.pixels import boxes_inside
 from reseen.records import Crop, Probe, Scene, SceneDetections
-from reseen.training import LAST, Checkpoint, Method, read_checkpoint
+from reseen.training import Checkpoint, Method, read_checkpoint
 from reseen.training.run_folder import chosen_file
 
 
@@ -74,7 +75,7 @@ def _load(
     source: Path, branch: str | None, own: Method[Any, Any] | None = None
 ) -> tuple[nn.Module, Checkpoint]:
     """The shipped part of the networks as the method builds them, or the branch that is asked for."""
-    path = source / "checkpoint" / LAST if source.is_dir() else source
+    path = chosen_file(source, "last")
     checkpoint = read_checkpoint(path)
     config, name = checkpoint.config, branch or checkpoint.state["deployed"]
     tensors = checkpoint.under(f"networks.{name}.")
@@ -114,17 +115,20 @@ class Embedder:
         branch: str | None = None,
         device: str | None = None,
         method: Method[Any, Any] | None = None,
+        download: bool = False,
     ) -> Embedder:
-        """From a run folder (its last epoch) or a checkpoint file.
+        """From a run folder (its last epoch), a checkpoint file, a folder for a hub, or a name on the hub.
 
         Args:
+            download: fetch a model that is named; without it, it is looked for in the hub's cache only.
             branch: ``first`` or ``second``; None is the one that the method ships.
             method: what trained it, where that is your own.
 
         Raises:
             ReseenError: no such file or branch, a damaged file, or a model that searches scenes.
         """
-        encoder, checkpoint = load_encoder(Path(source), branch=branch, method=method)
+        place = local_copy(source, download=download)
+        encoder, checkpoint = load_encoder(place, branch=branch, method=method)
         name = branch or checkpoint.state["deployed"]
         return cls(encoder, checkpoint.config, grey=sees_grey(checkpoint.config, name), device=device)
 
@@ -185,16 +189,17 @@ class PersonSearcher:
             self.precision = precision_here(self.device, config.train.precision)
         self.network = network.to(self.device)
         self.config = config
-        self._second = second
+        self.second = second
 
     @classmethod
-    def load(cls, source: str | Path, *, device: str | None = None) -> PersonSearcher:
-        """From a run folder (its last epoch) of r-siamnet or two-step, or a checkpoint file of r-siamnet.
+    def load(cls, source: str | Path, *, device: str | None = None, download: bool = False) -> PersonSearcher:
+        """From a run folder (its last epoch) of r-siamnet or two-step, a checkpoint file of r-siamnet, a folder for a
+        hub, or a name on the hub (``download``: see :meth:`Embedder.load`).
 
         Raises:
             ReseenError: no such file, a damaged one, or a model for crops.
         """
-        place = Path(source)
+        place = local_copy(source, download=download)
         if _in_two_steps(place):
             network, checkpoint = load_searcher(place / "detector")
             _, second = second_step(place, device=device)
@@ -220,11 +225,11 @@ class PersonSearcher:
             kept = torch.nonzero(scores >= min_score).squeeze(1)
             kept = kept[scores[kept].argsort(descending=True, stable=True)]
             boxes, scores = boxes[kept].float(), scores[kept].float()
-            if self._second is None:
+            if self.second is None:
                 features = features_of(self.network, maps, images, [boxes], self.config)
         found = in_file_pixels(boxes, scale).cpu().numpy()
-        if self._second is not None:
-            features = self._second.of_pixels(cut_out(image, found))
+        if self.second is not None:
+            features = self.second.of_pixels(cut_out(image, found))
         return SceneDetections(found, scores.cpu().numpy(), features.float().cpu().numpy())
 
     def embed(self, scene: Any, boxes: ArrayLike) -> NDArray[np.float32]:
@@ -235,20 +240,10 @@ class PersonSearcher:
         Raises:
             ReseenError: the scene cannot be read, or a box lies outside of it, has no area or is not a number.
         """
-        given = np.asarray(boxes, dtype=np.float32)
-        if given.size and (given.ndim != 2 or given.shape[1] != 4):
-            raise ReseenError(f"boxes must be rows of x1, y1, x2, y2, not of shape {given.shape}")
         image = image_pixels(scene)
-        height, width = image.shape[1:]
-        inside, kept = cut_to_image(given.reshape(-1, 4), height, width)
-        lost = sorted(set(range(len(given))) - set(kept.tolist()))
-        if lost:
-            raise ReseenError(
-                f"box {lost[0]} is {given[lost[0]].tolist()}: in an image of {width} x {height} pixels it shows "
-                "nobody; give x1, y1, x2, y2 with x1 < x2 and y1 < y2 that reach into the image"
-            )
-        if self._second is not None:
-            features = self._second.of_pixels(cut_out(image, inside))
+        inside = boxes_inside(boxes, *image.shape[1:])
+        if self.second is not None:
+            features = self.second.of_pixels(cut_out(image, inside))
         else:
             images, _, scale = self._seen(image)
             pixels = torch.from_numpy(inside).to(self.device) * scale.repeat(2)
@@ -262,15 +257,15 @@ class PersonSearcher:
     @property
     def dim(self) -> int:
         """D of its features."""
-        if self._second is not None:
-            return self._second.dim
+        if self.second is not None:
+            return self.second.dim
         return self.network.dim * (2 if self.config.search.paths_at_test == "both" else 1)
 
     @cached_property
     def fingerprint(self) -> str:
         """Digest of weights and preprocessing, of both steps where there are two."""
         own = _fingerprint(self.network, self.config)
-        return own if self._second is None else f"{own}+{self._second.fingerprint}"
+        return own if self.second is None else f"{own}+{self.second.fingerprint}"
 
     @contextmanager
     def _inference(self) -> Iterator[None]:

@@ -15,6 +15,7 @@ from typing import Any
 from reseen import __version__
 from reseen.cli import data, gallery
 from reseen.cli.embed import embed
+from reseen.cli.export import export
 from reseen.cli.parser import Parser, add_command
 from reseen.errors import ReseenError
 
@@ -72,6 +73,7 @@ def _parser() -> Parser:
         data.compose,
         data.split,
         data.doctor,
+        export,
     ):
         add(commands)
     return parser

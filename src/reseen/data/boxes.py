@@ -7,10 +7,11 @@ from collections import Counter
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from reseen.data.paths import shown
+from reseen.pixels import Boxes as Boxes
+from reseen.pixels import cut_to_image as cut_to_image
+from reseen.pixels import has_area as has_area
+from reseen.pixels import shown
 from reseen.records import Labels
-
-Boxes = NDArray[np.float32]  # [n, 4], xyxy, pixels
 
 
 def corners(boxes: ArrayLike) -> NDArray[np.float64]:
@@ -18,20 +19,6 @@ def corners(boxes: ArrayLike) -> NDArray[np.float64]:
     result = np.array(boxes, dtype=np.float64).reshape(-1, 4)
     result[:, 2:] += result[:, :2]
     return result
-
-
-def has_area(boxes: NDArray[np.floating]) -> NDArray[np.bool_]:
-    """Which xyxy boxes ``[n, 4]`` are finite, not inverted and not empty."""
-    finite: NDArray[np.bool_] = np.isfinite(boxes).all(axis=1)
-    return finite & (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
-
-
-def cut_to_image(boxes: Boxes, height: int, width: int) -> tuple[Boxes, Labels]:
-    """Boxes cut at the borders of their image ``[n', 4]`` and the rows ``[n']`` of those that are left of n."""
-    limit = np.array([width, height, width, height], dtype=np.float32)
-    inside = np.clip(boxes, 0, limit)  # NaN stays
-    kept = np.flatnonzero(has_area(inside)).astype(np.int64)
-    return inside[kept], kept
 
 
 class Dropped:

@@ -9,38 +9,24 @@ not load (another build of torch than the one it was made for), Pillow reads JPE
 from __future__ import annotations
 
 import hashlib
-import io
 import os
-import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from reseen.data.paths import shown
 from reseen.errors import ReseenError
+from reseen.pixels import BadImageError, check_bytes, check_size, decoded, opened_pixels, read_with, shown
 from reseen.records import Crop, Labels, Scene, boxes_of
 
 try:
     from torchcodec.decoders import decode_jpeg
 except (ImportError, OSError, RuntimeError):  # missing, or a library of it finds no partner in this torch
     decode_jpeg = None
-
-MAX_PIXELS = 100_000_000  # declared size beyond which nothing is decoded: 300 MB of pixels
-MAX_BYTES = 4 * MAX_PIXELS  # of a file; what is larger cannot hold an image of that size in 8-bit RGB
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")  # nothing that runs a program
-_FLOAT_MODES = ("I", "F")  # 32-bit samples: no agreed range to map to 8 bits
-
-
-class _BadImageError(Exception):
-    """Why an image cannot be used, to be said after its name."""
 
 
 def read_image(path: str | Path) -> Tensor:
@@ -53,38 +39,15 @@ def read_image(path: str | Path) -> Tensor:
         ReseenError: missing, empty, truncated, not an image, 32-bit, or larger than :data:`MAX_PIXELS`;
             the message names the file and the reason.
     """
-    try:
-        if os.path.exists(path) and not os.path.isfile(path):
-            raise _BadImageError("is not a file")
-        with open(path, "rb") as file:
-            return _decode(file.read(MAX_BYTES + 1))
-    except OSError as error:
-        raise ReseenError(f"{shown(path)} cannot be read: {error.strerror or error}") from error
-    except _BadImageError as error:
-        raise ReseenError(f"{shown(path)} {error}: replace or remove it") from error
+    return read_with(_decode, path)
 
 
 def decode_image(data: bytes, name: str = "the image") -> Tensor:
     """The same for bytes in memory, for example an upload; ``name`` begins the message of an error."""
     try:
         return _decode(data)
-    except _BadImageError as error:
+    except BadImageError as error:
         raise ReseenError(f"{shown(name)} {error}") from error
-
-
-def pillow_pixels(image: Image.Image) -> Tensor:
-    """The same for an image that Pillow has opened or made.
-
-    Raises:
-        ReseenError: it cannot be decoded, has 32-bit samples, or is larger than :data:`MAX_PIXELS`.
-    """
-    name = shown(getattr(image, "filename", "") or "the image")
-    try:
-        return torch.from_numpy(_rgb(image)).permute(2, 0, 1)
-    except _BadImageError as error:
-        raise ReseenError(f"{name} {error}") from error
-    except Exception as error:  # Pillow's decoders raise almost anything on damaged data
-        raise ReseenError(f"{name} cannot be decoded ({error}): replace it") from error
 
 
 def image_pixels(image: Any) -> Tensor:
@@ -95,16 +58,7 @@ def image_pixels(image: Any) -> Tensor:
     """
     if isinstance(image, str | Path):
         return read_image(image)
-    if isinstance(image, Image.Image):
-        return pillow_pixels(image)
-    array = np.asarray(image)
-    if array.ndim == 2:
-        array = np.repeat(array[:, :, None], 3, axis=2)
-    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or not array.size:
-        raise ReseenError(
-            f"an image is a path, a PIL image, or an array uint8 [H, W, 3]; not {array.dtype} {list(array.shape)}"
-        )
-    return torch.from_numpy(np.ascontiguousarray(array)).permute(2, 0, 1)
+    return torch.from_numpy(opened_pixels(image)).permute(2, 0, 1)
 
 
 def scan_images(
@@ -187,65 +141,23 @@ def _size(image: Crop | Scene) -> tuple[int, int] | str:
 
 
 def _decode(data: bytes) -> Tensor:
-    if not data:
-        raise _BadImageError("is empty (0 bytes)")
-    if len(data) > MAX_BYTES:
-        raise _BadImageError(f"is larger than {MAX_BYTES:,} bytes")
+    check_bytes(data)
     header = _jpeg_header(data)
     if header is None:
         return _decode_with_pillow(data)
     width, height, ordinary = header
-    _check_size(width, height)
+    check_size(width, height)
     if not ordinary or decode_jpeg is None:
         return _decode_with_pillow(data)
     try:
         pixels: Tensor = decode_jpeg(data, mode="RGB")  # upright by its EXIF orientation
         return pixels
     except RuntimeError as error:
-        raise _BadImageError("is truncated or damaged") from error
+        raise BadImageError("is truncated or damaged") from error
 
 
 def _decode_with_pillow(data: bytes) -> Tensor:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # on odd metadata; sizes are checked here
-            with Image.open(io.BytesIO(data), formats=_formats()) as image:
-                pixels = _rgb(image)
-    except _BadImageError:
-        raise
-    except UnidentifiedImageError as error:
-        raise _BadImageError("is not an image of a kind that can be read (JPEG, PNG, WebP, ...)") from error
-    except Image.DecompressionBombError as error:
-        raise _BadImageError(f"is larger than {MAX_PIXELS:,} pixels") from error
-    except Exception as error:  # Pillow's decoders raise almost anything on damaged data
-        raise _BadImageError("is truncated or damaged") from error
-    return torch.from_numpy(pixels).permute(2, 0, 1)  # channels last in memory, as TorchCodec's
-
-
-@cache
-def _formats() -> tuple[str, ...]:
-    """Of :data:`FORMATS`, those this Pillow knows (AVIF since 11.3); it raises KeyError on others."""
-    Image.init()
-    return tuple(name for name in FORMATS if name in Image.OPEN)
-
-
-def _rgb(image: Image.Image) -> NDArray[np.uint8]:
-    """uint8 ``[H, W, 3]``, upright; Pillow decodes here."""
-    _check_size(*image.size)
-    deep = image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG")
-    if image.mode in _FLOAT_MODES and not deep:
-        raise _BadImageError("has 32-bit samples; save it with 8 bits")
-    upright = ImageOps.exif_transpose(image)
-    if deep:
-        upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
-    return np.array(upright.convert("RGB"))
-
-
-def _check_size(width: int, height: int) -> None:
-    if width * height > MAX_PIXELS:
-        raise _BadImageError(f"declares {width} x {height} pixels, more than {MAX_PIXELS:,}")
-    if width * height == 0:
-        raise _BadImageError("declares no pixels")
+    return torch.from_numpy(decoded(data)).permute(2, 0, 1)  # channels last in memory, as TorchCodec's
 
 
 def _jpeg_header(data: bytes) -> tuple[int, int, bool] | None:
@@ -266,4 +178,4 @@ def _jpeg_header(data: bytes) -> tuple[int, int, bool] | None:
             place += 2
         else:
             place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
-    raise _BadImageError("is truncated or damaged")
+    raise BadImageError("is truncated or damaged")

@@ -1,4 +1,4 @@
-"""Which files count as images, in what order they are read, and how a path is written in a message."""
+"""Which files count as images, and in what order they are read."""
 
 from __future__ import annotations
 
@@ -7,17 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from reseen.errors import ReseenError
+from reseen.pixels import shown as shown  # how a path is written in a message
 
 IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jfif", ".jpe", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"}
 )
 _LITTER = frozenset({"thumbs.db", "desktop.ini", "__macosx"})  # left by file managers, never data
-
-
-def shown(path: str | Path) -> str:
-    """``path`` on one printable line, whatever bytes the file system holds."""
-    text = str(path).encode("utf-8", "replace").decode("utf-8")
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def is_litter(name: str) -> bool:

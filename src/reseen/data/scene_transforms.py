@@ -14,6 +14,7 @@ from torchvision.tv_tensors import BoundingBoxes, BoundingBoxFormat
 from reseen.config import Config, DataConfig
 from reseen.data.transforms import normalised
 from reseen.errors import ReseenError
+from reseen.pixels import scene_size
 
 STRIDE = 32  # sides of a batch are multiples of it, so that every level of a pyramid divides them
 
@@ -41,8 +42,7 @@ class SceneView:
 
     def of(self, height: int, width: int) -> tuple[int, int]:
         """Height and width of a scene of that height and width: same ratio, within both limits."""
-        scale = min(self.long / max(height, width), self.short / min(height, width))
-        return max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
+        return scene_size(height, width, self.long, self.short)
 
 
 @dataclass(frozen=True)

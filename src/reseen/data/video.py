@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reseen.data.images import MAX_PIXELS
 from reseen.data.paths import shown
 from reseen.errors import ReseenError
+from reseen.pixels import MAX_PIXELS
 
 if TYPE_CHECKING:
     import av

@@ -20,6 +20,7 @@ from reseen.evaluation.search import FoundScenes, Step
 from reseen.models import Encoder
 from reseen.models.embedding import evaluation_mode
 from reseen.models.search import SearchNetwork
+from reseen.pixels import whole_pixels
 from reseen.records import Probe, Scene, SceneDetections
 
 MIN_SCORE = 0.5  # of a detection that is cut out: the score from which the protocol counts it
@@ -57,13 +58,7 @@ def detect_persons(
 
 def cut_out(image: Tensor, boxes: NDArray[np.float32]) -> list[Tensor]:
     """The whole pixels that boxes ``[n, 4]`` (xyxy) of an image uint8 ``[3, H, W]`` touch, one at least of each."""
-    height, width = image.shape[-2:]
-    crops = []
-    for x1, y1, x2, y2 in boxes.tolist():
-        left, top = (min(max(int(np.floor(v)), 0), side - 1) for v, side in ((x1, width), (y1, height)))
-        right, bottom = (int(np.ceil(min(v, side))) for v, side in ((x2, width), (y2, height)))
-        crops.append(image[:, top : max(bottom, top + 1), left : max(right, left + 1)])
-    return crops
+    return [image[:, rows, columns] for rows, columns in whole_pixels(boxes, *image.shape[-2:])]
 
 
 def embed_images(encoder: Encoder, images: Sequence[Tensor], config: Config, *, grey: bool = False) -> Tensor:

@@ -77,11 +77,12 @@ class SearchNetwork(nn.Module):
     def features_within(self, maps: Sequence[Tensor], rois: Tensor) -> Tensor:
         """The same of ``rois`` float32 ``[N, 5]``: number of the scene, then the box."""
         sides = (rois[:, 3:] - rois[:, 1:3]).clamp(min=0)
-        level = torch.log2(sides.prod(dim=1).sqrt() / FINEST + 1e-6).floor().clamp(0, LEVELS - 1)
+        pooled_from = maps[:LEVELS]
+        level = torch.log2(sides.prod(dim=1).sqrt() / FINEST + 1e-6).floor().clamp(0, len(pooled_from) - 1)
         pooled = maps[0].new_zeros(rois.shape[0], maps[0].shape[1], *self.cells, dtype=torch.float32)
-        for place in range(LEVELS):
+        for place, level_map in enumerate(pooled_from):
             own = torch.nonzero(level == place).squeeze(1)
-            cut = roi_align(maps[place].float(), rois[own], self.cells, 1 / STRIDES[place], -1, aligned=True)
+            cut = roi_align(level_map.float(), rois[own], self.cells, 1 / STRIDES[place], -1, aligned=True)
             pooled = pooled.index_copy(0, own, cut)
         return self._embed(pooled)
 

@@ -19,6 +19,7 @@ from reseen.models.checkpoint import LAST
 from reseen.training.fit import BEST, LABEL_FREE
 
 FILES = {"last": LAST, "best-on-test": BEST, "label-free": LABEL_FREE}
+SHIPPED = "model.safetensors"  # of a folder that `reseen export --format hub` wrote
 METRICS, EVALUATIONS = "metrics.jsonl", "evaluations.jsonl"
 PER_QUERY = "average-precision.npy"  # float64 [Q] of the epoch that was scored last; nan: no valid match
 
@@ -38,6 +39,8 @@ def chosen_file(run_dir: Path, epoch: str) -> Path:
     """
     if not run_dir.is_dir():
         return run_dir
+    if (run_dir / SHIPPED).is_file():  # a folder for a hub, which holds one network
+        return run_dir / SHIPPED
     path = run_dir / "checkpoint" / FILES[epoch]
     if not path.is_file() and (run_dir / "checkpoint" / LAST).is_file():
         raise ReseenError(f"{run_dir} chose no {epoch} network: take --epoch last")

@@ -14,9 +14,10 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from reseen.data.boxes import Boxes, cut_to_image
-from reseen.data.images import FORMATS, decode_image
+from reseen.data.images import decode_image
 from reseen.errors import ReseenError
 from reseen.gallery.server.problems import ProblemError
+from reseen.pixels import FORMATS
 
 TOGETHER = 4  # uploads that are held at a time; others wait
 PATIENCE = 60.0  # seconds for one to arrive

@@ -100,7 +100,7 @@ class FasterRCNN(nn.Module):
         return Dense(boxes, logits.view(scenes, -1))
 
     def second_look(self, maps: Sequence[Tensor], rois: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits ``[n, 2]`` (background, person) and box codes ``[n, 8]`` of ``rois`` ``[n, 5]``: scene and proposal."""
+        """Logits ``[n, 2]`` (background, person) and box codes ``[n, 8]`` of ``rois`` ``[n, 5]``: scene, proposal."""
         pooled = self.heads.box_roi_pool.pooled(maps, rois)
         logits, codes = self.heads.box_predictor(self.heads.box_head(pooled))
         return logits, codes

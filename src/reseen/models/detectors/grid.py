@@ -15,6 +15,7 @@ from torchvision.ops import clip_boxes_to_image, nms, remove_small_boxes
 PAD = 32  # scenes are padded to multiples of it
 TOP_PER_LEVEL = 1000  # of one map go into non-maximum suppression
 MIN_SCORE = 0.05
+MIN_SIDE = 1.0  # pixels inside the scene: from less nothing can be cut
 MAX_OVERLAP = 0.5  # IoU of two boxes that are both kept
 MAX_DETECTIONS = 100  # of one scene
 
@@ -88,10 +89,10 @@ def scene_sizes(sizes: Tensor) -> list[tuple[float, float]]:
     return [(float(height), float(width)) for height, width in sizes.tolist()]
 
 
-def best_of_levels(boxes: Tensor, scores: Tensor, counts: Sequence[int]) -> Detections:
-    """The 1000 best places of each level of one scene: boxes ``[P, 4]`` and scores ``[P]``, ``counts`` of each level."""
+def best_of_levels(boxes: Tensor, scores: Tensor, counts: list[int]) -> Detections:
+    """The 1000 best places of each level of one scene, whose levels have ``counts`` of P places."""
     best_boxes, best_scores = [], []
-    for box, score in zip(boxes.split(counts), scores.split(counts), strict=True):
+    for box, score in zip(torch.split(boxes, counts), torch.split(scores, counts), strict=True):
         score, best = score.topk(min(TOP_PER_LEVEL, len(score)))
         best_boxes.append(box[best])
         best_scores.append(score)
@@ -107,7 +108,7 @@ def keep_best(boxes: Tensor, scores: Tensor, size: tuple[float, float]) -> Detec
     boxes = clip_boxes_to_image(boxes, (size[0], size[1]))
     sure = scores > MIN_SCORE
     boxes, scores = boxes[sure], scores[sure]
-    large = remove_small_boxes(boxes, 1.0)
+    large = remove_small_boxes(boxes, MIN_SIDE)
     boxes, scores = boxes[large], scores[large]
     kept = nms(boxes, scores, MAX_OVERLAP)[:MAX_DETECTIONS]
     return boxes[kept], scores[kept]

@@ -1,0 +1,1 @@
+"""Models on their way out: ONNX graphs, a folder for a model hub, FiftyOne's samples."""
