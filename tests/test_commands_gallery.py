@@ -56,6 +56,11 @@ def test_what_is_indexed_is_found(
         lines = list(csv.DictReader(file))
     assert [line["row"] for line in lines] == [line.split("row ")[1].split(",")[0] for line in said]
     assert lines[0]["source"] == images[5].name
+    formula = shutil.copy(images[5], tmp_path / "=1+1.png")  # a name that a spreadsheet would compute
+    done("index", trained[0], tmp_path, "--gallery", tmp_path / "g")
+    done("search", tmp_path / "g", formula, "--top", 1, "--csv", tmp_path / "hits.csv")
+    with open(tmp_path / "hits.csv") as file:
+        assert [line["source"] for line in csv.DictReader(file)] == ["./=1+1.png"]
     assert float(lines[0]["similarity"]) == pytest.approx(1, abs=1e-3)
     assert (lines[0]["box"], lines[0]["frame"], lines[0]["track"]) == ("0 0 16 32", "", "")
     model = reseen.Embedder.load(trained[0])

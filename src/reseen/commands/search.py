@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import csv as csv_format
 from collections.abc import Sequence
 from dataclasses import fields
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 from reseen.data.paths import shown
 from reseen.errors import ReseenError
-from reseen.files import new_file
+from reseen.files import write_csv
 from reseen.gallery import Gallery, Hit
 from reseen.gallery.queries import feature_of, model_of
 
@@ -50,7 +50,8 @@ def search(
     filters = {"cameras": cameras, "not_cameras": not_cameras, "after": after, "before": before}
     hits = opened.search(feature, top, rerank=rerank, sources=sources, **filters)
     if csv is not None:
-        write_csv(csv, hits)
+        rows = ([_cell(hit, name) for name in COLUMNS] for hit in hits)
+        write_csv(csv, COLUMNS, rows, "choose another --csv")
     for place, hit in enumerate(hits, 1):
         print(f"{place:>4}  {hit.similarity:6.3f}  {line_of(hit)}")
     if not hits:
@@ -73,20 +74,11 @@ def line_of(hit: Hit) -> str:
     return ", ".join(words)
 
 
-def write_csv(path: Path, hits: Sequence[Hit]) -> None:
-    """A line for each hit; what is not known is empty, numbers of other rows of a track are apart by spaces."""
-    # names of files are bytes: what is not UTF-8 in them is written as it is
-    with (
-        new_file(path, "choose another --csv") as temporary,
-        open(temporary, "w", newline="", encoding="utf-8", errors="surrogateescape") as file,
-    ):
-        writer = csv_format.writer(file)
-        writer.writerow(COLUMNS)
-        for hit in hits:
-            values = [getattr(hit, name) for name in COLUMNS]
-            writer.writerow(
-                " ".join(f"{one:g}" for one in value)
-                if isinstance(value, tuple)
-                else ("" if value != value or value == -1 else value)
-                for value in values
-            )
+def _cell(hit: Hit, name: str) -> Any:
+    """What is not known is empty; numbers of other rows of a track are apart by spaces."""
+    value = getattr(hit, name)
+    if name == "source":
+        return PurePosixPath(value)  # so that no spreadsheet takes a name for a formula
+    if isinstance(value, tuple):
+        return " ".join(f"{one:g}" for one in value)
+    return "" if value != value or value == -1 else value
