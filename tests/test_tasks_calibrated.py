@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -12,16 +13,29 @@ import pytest
 import torch
 
 from command_runs import done
+from reseen.commands import report
 from reseen.errors import ReseenError
 from reseen.files import to_json
 from reseen.metrics.calibration import bin_of
+from reseen.reports import draw
 from reseen.tasks import read_calibration
+from reseen.tasks.calibrated import Calibrated
 from reseen.training import LAST, read_checkpoint
 from reseen.training.checkpoint import write_checkpoint
 from test_cli import tiny
 from worlds import people
 
 PERSONS = 36
+
+
+@pytest.fixture(autouse=True)
+def few_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a report's pictures only the one that is asked for here: t-SNE takes seconds."""
+
+    def draw_calibrated(run_dir: Path, pictures: Iterable[object]) -> list[Path]:
+        return draw(run_dir, [picture for picture in pictures if isinstance(picture, Calibrated)])
+
+    monkeypatch.setattr(report, "draw", draw_calibrated)
 
 
 @pytest.fixture(scope="module")
