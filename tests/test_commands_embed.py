@@ -71,9 +71,9 @@ def rows_in(folder: Path) -> Rows:
 
 
 def test_crops_become_rows_that_evaluate_scores_as_the_run(
-    world: Path, trained: tuple[Path, str], tmp_path: Path
+    world: Path, finished: Path, tmp_path: Path
 ) -> None:
-    said = done("embed", trained[0], world, "--out", tmp_path / "features")
+    said = done("embed", finished, world, "--out", tmp_path / "features")
     rows = rows_in(tmp_path / "features")
     assert said.endswith(
         f"{len(rows)} persons in {len(rows)} images, 0 problems -> {tmp_path / 'features'}\n"
@@ -83,7 +83,7 @@ def test_crops_become_rows_that_evaluate_scores_as_the_run(
     assert about["model"]["dim"] == rows.features.shape[1]
     ours, theirs = (
         done("evaluate", *words, "--data", world).split(" mAP ")[-1]
-        for words in (("--features", tmp_path / "features"), (trained[0],))
+        for words in (("--features", tmp_path / "features"), (finished,))
     )
     assert ours == theirs
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -53,10 +54,9 @@ def serve(
             limit_concurrency=CONNECTIONS,
             timeout_graceful_shutdown=5,
         )
-        try:
+        with suppress(KeyboardInterrupt):  # not raised where the shell has SIGINT ignored
             uvicorn.Server(config).run(sockets=[listener])
-        except KeyboardInterrupt:
-            print("stopped; what was searched for is forgotten")
+        print("stopped; what was searched for is forgotten")
 
 
 def opened(place: str, run: Path | None, detector: Path | None) -> Served:
