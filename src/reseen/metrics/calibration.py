@@ -56,7 +56,7 @@ def count_pairs(
         anchors: images that are compared with all others, about: whole clusters are drawn until there are as many.
     """
     usable = np.flatnonzero((labels >= 0) & (groups >= 0))
-    features, groups = features[torch.from_numpy(usable)], groups[usable]
+    features, groups = features[torch.from_numpy(usable)].float(), groups[usable]
     names, clusters = np.unique(labels[usable], return_inverse=True)
     order = np.random.default_rng(seed).permutation(len(names))
     sizes = np.bincount(clusters, minlength=len(names))[order]
@@ -69,7 +69,7 @@ def count_pairs(
     counts = torch.zeros(2, int(chosen.sum()) * BINS, dtype=torch.int64)
     for start in range(0, len(first), block := max(1, PAIRS // max(1, len(features)))):
         rows = torch.from_numpy(first[start : start + block])
-        similarity = features[rows].float() @ features.float().T
+        similarity = features[rows] @ features.T
         bins = ((similarity.double() + 1) * (BINS / 2)).clamp_(0, BINS - 1).long()
         cells = place[cluster_of[rows, None]] * BINS + bins
         across = group_of[rows, None] != group_of

@@ -71,7 +71,7 @@ class Jobs:
         except ReseenError as error:
             LOG.error("%s", error)
             detail, state = "the gallery cannot be used at the moment: the server's log says why", "failed"
-        except Exception:
+        except Exception:  # whatever it is: nobody else waits for this thread, and its job would run for ever
             LOG.exception("a job failed")
             detail, state = "an error of the server: its log says more", "failed"
         job.detail = detail  # before the state: whoever sees the end sees how
