@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-import subprocess
-import sys
 import time
 from contextlib import redirect_stdout
 from io import StringIO
@@ -16,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from processes import FORKS, start
 from reseen.cli import main
 from reseen.commands import demo_search as both
 from reseen.commands.demo_search import ALONE, demo_search
@@ -58,7 +57,8 @@ def street(tmp_path_factory) -> SearchData:
 def told(tmp_path_factory):
     """Folder, rows and what was printed."""
     run, printed = tmp_path_factory.mktemp("demo") / "run", StringIO()
-    with redirect_stdout(printed):
+    with redirect_stdout(printed), pytest.MonkeyPatch.context() as patch:
+        patch.setattr("reseen.commands.demo_search.multiprocessing.get_context", lambda way: FORKS)
         rows = demo_search(run=run, seed=1, street=STREET, settings=SETTINGS)
     return run, rows, printed.getvalue()
 
@@ -188,19 +188,14 @@ def test_the_second_training_ends_with_the_first(tmp_path):
     """A demo that is killed leaves no process behind that writes into its folder."""
     words = ["train.epochs=500", *SETTINGS[1:]]
     call = f"demo_search(run=Path({str(tmp_path / 'run')!r}), seed=1, street={STREET!r}, settings={words!r})"
-    script = tmp_path / "demo.py"
-    script.write_text(
-        "from pathlib import Path\nfrom reseen.commands.demo_search import demo_search\n"
-        f"if __name__ == '__main__':\n    {call}\n"
-    )
-    demo = subprocess.Popen([sys.executable, script], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    demo = start(f"from pathlib import Path\nfrom reseen.commands.demo_search import demo_search\n{call}")
     metrics = tmp_path / "run" / ALONE / "metrics.jsonl"
     try:
         _wait(lambda: metrics.exists() and metrics.read_text() != "")
-        children = Path(f"/proc/{demo.pid}/task/{demo.pid}/children").read_text().split()
+        pid = demo.process.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     finally:
         demo.kill()
-        demo.wait()
     assert children
     _wait(lambda: not any(Path(f"/proc/{child}").exists() for child in children))
 
@@ -234,5 +229,6 @@ def test_a_demo_goes_on_where_it_stopped_and_not_before(finished, tmp_path, monk
     before = (half / "checkpoint" / LAST).stat().st_mtime_ns
     with pytest.raises(ReseenError, match="another --run"):
         demo_search(run=half, seed=1, street=STREET, settings=SETTINGS)
+    monkeypatch.setattr("reseen.commands.demo_search.multiprocessing.get_context", lambda way: FORKS)
     assert demo_search(run=half, seed=1, resume=True, street=STREET, settings=SETTINGS) == finished[1]
     assert (half / "checkpoint" / LAST).stat().st_mtime_ns == before

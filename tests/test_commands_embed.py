@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+import processes
 from command_runs import contents, done
 from films import cut, film
 from reseen.errors import ReseenError
@@ -107,23 +107,18 @@ def test_a_killed_embed_is_finished_by_two_processes_with_the_same_files(
     footage: Path, searched: tuple[Path, str], whole: Path, tmp_path: Path
 ) -> None:
     """Killed with SIGKILL in the middle of the first film; each of two processes then has a film to do."""
-    out, script = tmp_path / "stopped", tmp_path / "small.py"
-    script.write_text(KILLED)
+    out = tmp_path / "stopped"
     words = [*map(str, ("embed", searched[0], footage, "--min-score", 0.2, "--out", out)), "--resume"]
     assert len(list(whole.glob("rows-000001-*"))) >= 3  # parts of the film
 
-    def run(*start: str, files: int) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, *start, str(script), str(files), *words]
-        return subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
-
-    ended = run(files=2)
-    assert ended.returncode == -signal.SIGKILL, ended.stderr
+    status, said = processes.start(KILLED, 2, *words).wait()
+    assert status == -signal.SIGKILL, said
     assert sorted(path.name[:16] for path in out.glob("rows-*")) == ["rows-000000-0000", "rows-000001-0000"]
     with pytest.raises(ReseenError, match="is not finished: continue with reseen embed"):
         list(read_features(out))
-    ended = run("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", files=99)
-    assert ended.returncode == 0, ended.stderr
-    assert ended.stdout.count(" persons in ") == 1
+    ended = processes.together(KILLED, 99, *words)
+    assert [status for status, _ in ended] == [0, 0], ended
+    assert sum(said.count(" persons in ") for _, said in ended) == 1
     assert contents(out) == contents(whole)
     done(*words)  # nothing is left to do
     assert contents(out) == contents(whole)

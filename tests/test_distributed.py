@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from test_training_ranks import ENVIRONMENT, TORCHRUN, process_of, start_two
+from processes import start_two, together
+from test_training_ranks import ENVIRONMENT, TORCHRUN, process_of
 
-JOB = str(Path(__file__).with_name("stalls_job.py"))
+JOB = Path(__file__).with_name("stalls_job.py")
+CODE = JOB.read_text()
 LOST = (
     "reseen: process {} of 2 ended early, so process {} stops too: see what it said, if anything, "
     "and continue with --resume"
@@ -31,21 +33,19 @@ def lines(*said: str) -> list[str]:
 
 def test_a_long_work_of_the_first_ends_no_step(tmp_path: Path) -> None:
     """The others wait three times as long as a step may take."""
-    processes = start_two(JOB, "work", str(tmp_path), "6")
-    said = [process.communicate(timeout=240)[1] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], said
+    ended = together(CODE, "work", tmp_path, 6)
+    assert [status for status, _ in ended] == [0, 0], ended
     assert {file.name for file in tmp_path.glob("done.*")} == {"done.0", "done.1"}
 
 
 def test_a_process_that_closes_nothing_is_given_up(tmp_path: Path) -> None:
     """As of a machine without power: connections stay open and nothing comes."""
-    processes = start_two(JOB, "step", str(tmp_path), "0")
+    processes = start_two(CODE, "step", tmp_path, 0)
     until(tmp_path / "joined.0", tmp_path / "joined.1")
-    processes[1].send_signal(signal.SIGSTOP)
-    said = processes[0].communicate(timeout=120)[1]
+    os.kill(processes[1].process.pid, signal.SIGSTOP)
+    status, said = processes[0].wait(120)
     processes[1].kill()
-    processes[1].communicate()
-    assert processes[0].returncode == 2
+    assert status == 2
     (line,) = lines(said)
     assert line.startswith("reseen: process 1 of 2 has waited in vain for the others")
 
@@ -53,14 +53,14 @@ def test_a_process_that_closes_nothing_is_given_up(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("what", "rank"), [("work", 0), ("step", 1)])
 def test_without_torchrun_the_other_notices_by_its_collective(what: str, rank: int, tmp_path: Path) -> None:
     """The first holds the store that they meet in; it goes with it."""
-    processes = start_two(JOB, what, str(tmp_path), "200")
+    processes = start_two(CODE, what, tmp_path, 200)
     until(tmp_path / "joined.0", tmp_path / "joined.1", *([tmp_path / "working"] if what == "work" else []))
     processes[rank].kill()
     killed = time.monotonic()
-    said = [process.communicate(timeout=120)[1] for process in processes]
+    ended = [process.wait(120) for process in processes]
     assert time.monotonic() - killed < 30
-    assert lines(*said) == [LOST.format(rank + 1, 2 - rank)]
-    assert processes[1 - rank].returncode == 2
+    assert lines(*(said for _, said in ended)) == [LOST.format(rank + 1, 2 - rank)]
+    assert ended[1 - rank][0] == 2
 
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds the process in /proc")
@@ -68,7 +68,10 @@ def test_without_torchrun_the_other_notices_by_its_collective(what: str, rank: i
 def test_while_the_first_works_alone_torchrun_ends_it(victim: str, tmp_path: Path) -> None:
     """No collective of the first could tell it."""
     job = subprocess.Popen(
-        [*TORCHRUN, JOB, "work", str(tmp_path), "200"], env=ENVIRONMENT, stderr=subprocess.PIPE, text=True
+        [*TORCHRUN, str(JOB), "work", str(tmp_path), "200"],
+        env=ENVIRONMENT,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     until(tmp_path / "joined.1", tmp_path / "working")
     if victim == "torchrun":

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import processes
 import reseen
 from command_runs import market
 from films import film
@@ -25,7 +27,8 @@ FENCE = re.compile(
     r"^(?P<ticks>```+)(?P<language>\w*)[^\n]*\n(?P<body>.*?)^(?P=ticks) *$",
     re.M | re.S,
 )
-
+# A call of reseen without pipes, variables or a second command; quoted words may hold anything.
+OWN = re.compile(r"(?:\S*/)?reseen(?: +(?:'[^']*'|[^\s'\"|&;<>$`*?]+))* *")
 
 # Pages whose first commands are run: somebody types them before anything else.
 FIRST = {"README.md", "docs/quickstart.md", "docs/own-images.md", "docs/person-search.md", "docs/embed.md"}
@@ -68,6 +71,13 @@ def shrunk(line: str) -> str:
         return line
     settings = [*(TINY_SEARCH if found[1] == "r-siamnet" else TINY), "train.epochs=1"]
     return " ".join([line, "--weights none", *(f"--set {setting}" for setting in settings)])
+
+
+def own_commands(script: str) -> tuple[list[list[str]], str]:
+    """The words of the lines that call reseen and ask nothing more of a shell, up to the first other line; the rest."""
+    lines = script.replace("\\\n", " ").splitlines()
+    count = next((i for i, line in enumerate(lines) if not OWN.fullmatch(line)), len(lines))
+    return [shlex.split(line)[1:] for line in lines[:count]], "\n".join(lines[count:])
 
 
 def having(language: tuple[str, ...], marked: bool) -> list[Path]:
@@ -121,8 +131,12 @@ def test_marked_shell_blocks_run(page, tmp_path, request):
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     for block in blocks(text):
         if block.language in ("bash", "console") and block.run is not None:
+            first, rest = own_commands(commands(block))
+            for words in first:
+                code, said = processes.reseen(*words, cwd=tmp_path).wait()
+                assert code == 0, f"{name(page)}:{block.line}\n{said[-4000:]}"
             done = subprocess.run(
-                ["bash", "-euo", "pipefail", "-c", commands(block)],
+                ["bash", "-euo", "pipefail", "-c", rest],
                 cwd=tmp_path,
                 env={**os.environ, "PATH": path, "OMP_NUM_THREADS": "1"},
                 capture_output=True,
@@ -180,3 +194,25 @@ def test_blocks_are_found_with_their_marks():
     assert (python.body, python.run, python.line) == ("x = 1\n", None, 9)
     assert (commands(bash), bash.run) == ("reseen train cacl", "")
     assert unmarked.run is None
+
+
+@pytest.mark.parametrize(
+    ("script", "calls", "rest"),
+    [
+        (
+            "reseen split a --camera-pattern 'c(\\d|x)'\nreseen doctor \\\n  b",
+            [["split", "a", "--camera-pattern", r"c(\d|x)"], ["doctor", "b"]],
+            "",
+        ),
+        (
+            ".venv/bin/reseen search g\npython -c 'x'\nreseen doctor",
+            [["search", "g"]],
+            "python -c 'x'\nreseen doctor",
+        ),
+        ("reseen doctor a | head", [], "reseen doctor a | head"),
+        ("reseen doctor $HOME", [], "reseen doctor $HOME"),
+        ("reseen doctor a && ls", [], "reseen doctor a && ls"),
+    ],
+)
+def test_plain_calls_of_reseen_are_told_from_what_needs_a_shell(script, calls, rest):
+    assert own_commands(script) == (calls, rest)

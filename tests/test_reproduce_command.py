@@ -2,16 +2,13 @@
 
 import itertools
 import json
-import os
 import re
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
+import processes
 from reproduce_runs import tiny_table
 from reseen import cli
 from reseen.errors import ReseenError
@@ -80,32 +77,21 @@ def test_a_changed_option_makes_the_row_anew(table5, tmp_path):
 
 
 SCRIPT = """
-import sys
 from pathlib import Path
-import torch
-torch.set_num_threads(1)
-sys.path.insert(0, {tests!r})
 from reproduce_runs import tiny_table
 tiny_table({name!r}, Path({run!r}), seeds={seeds})
 """
 
 
-def start(name: str, run: Path, seeds: int = 1) -> subprocess.Popen[str]:
-    script = SCRIPT.format(tests=str(Path(__file__).parent), name=name, run=str(run), seeds=seeds)
-    return subprocess.Popen(
-        [sys.executable, "-c", script],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=os.environ | {"PYTHONUNBUFFERED": "1"},
-    )
+def start(name: str, run: Path, seeds: int = 1) -> processes.Started:
+    return processes.start(SCRIPT.format(name=name, run=str(run), seeds=seeds))
 
 
 def test_two_processes_share_a_folder_and_no_row_is_made_twice(tmp_path):
     both = [start("cacl-table6", tmp_path, seeds=2) for _ in range(2)]
-    told = [process.communicate(timeout=300)[0] for process in both]
-    assert [process.returncode for process in both] == [0, 0], told
-    begun = re.findall(r"^(\S+), street, seed (\d) ->", "\n".join(told), flags=re.M)
+    ended = [process.wait() for process in both]
+    assert [status for status, _ in ended] == [0, 0], ended
+    begun = re.findall(r"^(\S+), street, seed (\d) ->", "\n".join(said for _, said in ended), flags=re.M)
     assert sorted(begun) == sorted((row, seed) for row in ("cacl", "cscl") for seed in ("1", "2"))
     assert len(list((tmp_path / "rows").glob("*.json"))) == 4
     table = (tmp_path / "cacl-table6" / "table.md").read_text()
@@ -117,15 +103,13 @@ def test_a_killed_row_goes_on_and_ends_as_if_nothing_had_happened(table5, tmp_pa
     killed = start("cacl-table5", tmp_path)
     until = time.monotonic() + 200
     while not list(tmp_path.glob("runs/*/checkpoint/last.safetensors")):
-        assert killed.poll() is None, killed.communicate()[0]
+        assert killed.running, killed.said
         assert time.monotonic() < until
         time.sleep(0.02)
-    killed.send_signal(signal.SIGKILL)
-    killed.communicate()
+    killed.kill()
     assert not list(tmp_path.glob("rows/*.json"))
-    again = start("cacl-table5", tmp_path)
-    told = again.communicate(timeout=300)[0]
-    assert again.returncode == 0, told
+    status, said = start("cacl-table5", tmp_path).wait()
+    assert status == 0, said
     for path in (whole / "rows").glob("cacl*.json"):
         mine = tmp_path / "rows" / path.name
         if "0.5" in json.dumps(json.loads(path.read_text())["config"]["cluster"]["eps"]):
@@ -164,13 +148,13 @@ def test_a_claim_is_free_again_when_its_holder_is_killed(tmp_path):
         f"with claimed(Path({str(tmp_path / 'row.lock')!r}), wait=False) as mine:\n"
         "    print(mine, flush=True)\n    time.sleep(60)\n"
     )
-    holder = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
-    assert holder.stdout is not None
-    assert holder.stdout.readline().strip() == "True"
+    holder = processes.start(code)
+    while not (said := holder.said) and holder.running:
+        time.sleep(0.02)
+    assert said.strip() == "True"
     with claimed(tmp_path / "row.lock", wait=False) as mine:
         assert not mine
     holder.kill()
-    holder.communicate()
     with claimed(tmp_path / "row.lock", wait=False) as mine:
         assert mine
 

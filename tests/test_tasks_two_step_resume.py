@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from contextlib import nullcontext
 from pathlib import Path
@@ -15,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 
+import processes
 from command_runs import contents, done, lines
 from reseen.commands import train as command
 from reseen.distributed import Ranks
@@ -23,7 +22,6 @@ from reseen.tasks.two_step import run as two_step
 from reseen.tasks.two_step.crops import MANIFEST, complete
 from reseen.training import LAST, read_checkpoint
 from test_cli import call, refused
-from test_training_ranks import ENVIRONMENT, together
 from worlds import TINY, TINY_SEARCH
 
 SETTINGS = (
@@ -109,25 +107,20 @@ def run(whole: Path, tmp_path: Path) -> Path:
 
 
 def kill_after_an_epoch(run: Path, *given: str) -> None:
-    """``python -m reseen`` until its detector has a checkpoint, then SIGKILL from outside."""
-    command = [sys.executable, "-m", "reseen", *given]
-    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "env": ENVIRONMENT}
-    process = subprocess.Popen(command, **pipes)  # type: ignore[call-overload]
+    """``reseen`` until its detector has a checkpoint, then SIGKILL from outside."""
+    process = processes.reseen(*given)
     last = run / "detector" / "checkpoint" / LAST
     deadline = time.monotonic() + 240  # importing torch takes long on a busy machine
-    while not last.exists() and time.monotonic() < deadline and process.poll() is None:
+    while not last.exists() and time.monotonic() < deadline and process.running:
         time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    _, said = process.communicate()
-    assert last.exists(), said.decode()
+    said = process.kill()
+    assert last.exists(), said
 
 
 def kill_in(part: str, *given: str) -> None:
     """A process that gets SIGKILL in the middle of its fourth crop, or after the first epoch of ``reid``."""
-    ended = subprocess.run(
-        [sys.executable, "-c", KILLED, part, *given], env=ENVIRONMENT, capture_output=True, text=True
-    )
-    assert ended.returncode == -signal.SIGKILL, ended.stderr
+    status, said = processes.start(KILLED, part, *given).wait()
+    assert status == -signal.SIGKILL, said
 
 
 def test_killed_in_each_part_it_ends_as_if_it_was_not(
@@ -244,7 +237,7 @@ def test_crops_that_are_not_all_there_are_cut_again(
 def test_two_processes_make_one_run(street: Path, tmp_path: Path, whole: Path) -> None:
     run = tmp_path / "run"
     settings = ["--set", "reid.model.bn_group_size=4"]
-    ended = together("-m", "reseen", *words(street, run), *settings)
+    ended = processes.together(processes.RESEEN, *words(street, run), *settings)
     assert [code for code, _ in ended] == [0, 0], ended
     assert [epoch_of(run, step) for step in EPOCHS] == list(EPOCHS.values())
     assert complete(run / "crops")

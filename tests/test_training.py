@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
-import signal
-import subprocess
-import sys
 import time
 from dataclasses import fields, replace
 from pathlib import Path
@@ -16,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+import processes
 from reseen.errors import ReseenError
 from reseen.inference import load_encoder
 from reseen.methods import get_method
@@ -181,9 +178,6 @@ def test_kill_minus_nine_loses_at_most_the_running_epoch(crops, tmp_path):
     torch.set_num_threads(1)  # as in the process that is killed
     whole = quiet_fit(tmp_path / "whole", crops, "train.epochs=8")
     command = [
-        sys.executable,
-        "-m",
-        "reseen",
         "train",
         "cacl",
         "--data",
@@ -197,18 +191,12 @@ def test_kill_minus_nine_loses_at_most_the_running_epoch(crops, tmp_path):
     ]
     for setting in [*TINY, "train.epochs=8"]:
         command += ["--set", setting]
-    process = subprocess.Popen(
-        command,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
+    process = processes.reseen(*command)
     last = tmp_path / "run" / "checkpoint" / LAST
     deadline = time.monotonic() + 240  # importing torch takes long on a busy machine
-    while not last.exists() and time.monotonic() < deadline and process.poll() is None:
+    while not last.exists() and time.monotonic() < deadline and process.running:
         time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.kill()
     epoch = read_checkpoint(last).state["epoch"]
     assert epoch >= 1
     resumed = quiet_fit(tmp_path / "run", crops, "train.epochs=8", resume=True)

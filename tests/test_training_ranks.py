@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from processes import together
 from ranks_job import train
 from reseen.cli import main
 from reseen.distributed import ALONE, Ranks, join
@@ -55,34 +55,10 @@ def job(tmp_path_factory):
         "mistake": [*SETTINGS, "train.batch_size=6"],
     }
     (folder / "plan.json").write_text(json.dumps(plan))
-    ended = together(str(Path(__file__).with_name("ranks_job.py")), str(folder / "plan.json"))
+    ended = together(Path(__file__).with_name("ranks_job.py").read_text(), folder / "plan.json")
     two = [json.loads((folder / f"seen.{rank}.json").read_text()) for rank in (0, 1)]
     again = train(crops, folder / "two" / "from two to one", "cacl", SETTINGS, resume=True)
     return one, two, again, ended
-
-
-def start_two(*script: str) -> list[subprocess.Popen[str]]:
-    """Two processes that find each other without torchrun's help."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
-    return [
-        subprocess.Popen(
-            [sys.executable, *script],
-            env={**ENVIRONMENT, **where, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in (0, 1)
-    ]
-
-
-def together(*script: str) -> list[tuple[int, str]]:
-    """Exit code and standard error of :func:`start_two`."""
-    processes = start_two(*script)
-    said = [process.communicate(timeout=240)[1] for process in processes]
-    return [(process.returncode, err) for process, err in zip(processes, said, strict=True)]
 
 
 def close(one: list[dict[str, float]], other: list[dict[str, float]], tolerance: float = 1e-4) -> bool:

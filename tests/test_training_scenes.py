@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+import processes
 from reseen.config import Config, SearchConfig
 from reseen.distributed import ALONE, Ranks
 from reseen.errors import ReseenError
@@ -212,23 +209,17 @@ def test_resume_equals_an_uninterrupted_run_bit_for_bit(
 def test_kill_minus_nine_loses_at_most_the_running_epoch(street: SearchData, tmp_path: Path) -> None:
     torch.set_num_threads(1)  # as in the process that is killed
     settings = ("train.epochs=6", "train.iterations=4")
-    command = [sys.executable, "-m", "reseen", "train", "r-siamnet", "--data", str(street.root)]
+    command = ["train", "r-siamnet", "--data", str(street.root)]
     command += ["--weights", "none", "--run", str(tmp_path / "run")]
     for setting in (*TINY_SEARCH, *settings):
         command += ["--set", setting]
-    process = subprocess.Popen(
-        command,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
+    process = processes.reseen(*command)
     last = tmp_path / "run" / "checkpoint" / LAST
     deadline = time.monotonic() + 240  # importing torch takes long on a busy machine
-    while not last.exists() and time.monotonic() < deadline and process.poll() is None:
+    while not last.exists() and time.monotonic() < deadline and process.running:
         time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    _, said = process.communicate()
-    assert last.exists(), said.decode()
+    said = process.kill()
+    assert last.exists(), said
     assert 1 <= read_checkpoint(last).state["epoch"] < 6
     whole = quiet_fit(tmp_path / "whole", street.train, *settings)
     config = replace(tiny_search(*settings), weights="none")
