@@ -53,6 +53,7 @@ class Started:
 def start(code: str, *words: object, cwd: Path | None = None, **environment: str) -> Started:
     """``python -c code words``, on one thread."""
     said = Path(_FOLDER.name) / f"{next(_NUMBERS)}.said"
+    said.touch()
     given = (code, [str(word) for word in words], str(said), str(cwd or Path.cwd()), environment)
     process = FORKS.Process(target=_run, args=given)
     process.start()
