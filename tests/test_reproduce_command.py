@@ -12,10 +12,8 @@ import processes
 from reproduce_runs import tiny_table
 from reseen import cli
 from reseen.errors import ReseenError
+from reseen.files import claimed
 from reseen.reproduce.prepare import parse_source
-from reseen.reproduce.results import (
-    claimed,
-)
 
 # --- the command ---
 
@@ -144,7 +142,7 @@ def test_a_row_that_fails_does_not_take_the_others_with_it(tmp_path, monkeypatch
 def test_a_claim_is_free_again_when_its_holder_is_killed(tmp_path):
     code = (
         "import sys, time\nfrom pathlib import Path\n"
-        "from reseen.reproduce.results import claimed\n"
+        "from reseen.files import claimed\n"
         f"with claimed(Path({str(tmp_path / 'row.lock')!r}), wait=False) as mine:\n"
         "    print(mine, flush=True)\n    time.sleep(60)\n"
     )

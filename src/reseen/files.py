@@ -1,6 +1,6 @@
 """The one way to write a file: a reader finds the old one or the new one, whole, whatever happens meanwhile.
 
-And the one way to write JSON, which has no NaN.
+And the one way to write JSON, which has no NaN; and to be the only one who works on something.
 """
 
 from __future__ import annotations
@@ -131,6 +131,34 @@ def _in_table(value: Any) -> Any:
 def from_json(text: str | bytes) -> Any:
     """The value of JSON; NaN and infinities, which earlier versions wrote, become None. ValueError where it is none."""
     return json.loads(text, parse_constant=lambda _: None)
+
+
+@contextlib.contextmanager
+def claimed(path: Path, *, wait: bool) -> Iterator[bool]:
+    """Whether this process holds ``path``; nobody else then does, also on other machines that share the folder.
+
+    The system lets go when the process ends, however it ends. Needs a file system with locks (flock).
+
+    Raises:
+        ReseenError: the file system has none, is full or read-only.
+    """
+    from filelock import FileLock, Timeout
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path, timeout=-1 if wait else 0)
+    try:
+        lock.acquire()
+    except Timeout:
+        yield False
+        return
+    except (OSError, NotImplementedError) as error:  # the latter from file systems that have no flock
+        raise ReseenError(
+            f"{path} cannot be locked ({error}): choose a --run folder that can be written to, on a disk with locks"
+        ) from error
+    try:
+        yield True
+    finally:
+        lock.release()
 
 
 def _flush(path: Path) -> None:

@@ -27,7 +27,7 @@ from reseen.evaluation.search_lists import Finder
 from reseen.evaluation.two_steps import cut_out, detect_persons, embed_images, find_in_two_steps
 from reseen.methods import get_method
 from reseen.models import Encoder
-from reseen.models.checkpoint import STEPS
+from reseen.models.checkpoint import STEPS, of_this_version
 from reseen.models.embedding import evaluation_mode
 from reseen.models.fingerprint import model_fingerprint
 from reseen.models.hub import local_copy
@@ -83,7 +83,8 @@ def _load(
         raise ReseenError(f"{path} holds no branch {name!r}: leave --branch out to take the one it ships")
     method = own or get_method(config.method)
     model = method.shipped(config, method.encoder(config))
-    model.load_state_dict(tensors)
+    with of_this_version(path):
+        model.load_state_dict(tensors)
     return model.eval(), checkpoint
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import os
+import threading
 import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,6 +25,10 @@ T = TypeVar("T")
 MAX_PIXELS = 100_000_000  # declared size beyond which nothing is decoded: 300 MB of pixels
 MAX_BYTES = 4 * MAX_PIXELS  # of a file; what is larger cannot hold an image of that size in 8-bit RGB
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")  # nothing that runs a program
+LARGE = 20_000_000  # pixels from which images are decoded one after the other, not by all threads at once
+_LARGE = threading.Lock()
+_ROWS = 2048
+_ORIENTATION = 0x0112
 _FLOAT_MODES = ("I", "F")  # 32-bit samples: no agreed range to map to 8 bits
 
 
@@ -134,10 +140,18 @@ def _rgb(image: Image.Image) -> Pixels:
     deep = image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG")
     if image.mode in _FLOAT_MODES and not deep:
         raise BadImageError("has 32-bit samples; save it with 8 bits")
-    upright = ImageOps.exif_transpose(image)
-    if deep:
-        upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
-    return np.array(upright.convert("RGB"))
+    with _LARGE if image.width * image.height > LARGE else nullcontext():
+        if image.getexif().get(_ORIENTATION, 1) != 1:
+            image = ImageOps.exif_transpose(image)
+        if deep:
+            image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+        if image.height <= _ROWS:
+            return np.array(image.convert("RGB"))
+        pixels = np.empty((image.height, image.width, 3), np.uint8)
+        for top in range(0, image.height, _ROWS):  # whole, a large one would be in memory four times
+            rows = image.crop((0, top, image.width, min(top + _ROWS, image.height)))
+            pixels[top : top + rows.height] = np.asarray(rows.convert("RGB"))
+        return pixels
 
 
 def scene_size(height: int, width: int, long: int, short: int) -> tuple[int, int]:

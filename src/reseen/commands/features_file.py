@@ -26,6 +26,7 @@ from reseen.tasks.crops import reid_line
 from reseen.tasks.opening import open_crops
 
 PARTS = ("query", "gallery")
+MOST_INFLATED = 20  # times the file's size; features are noise, which no compression halves
 
 
 def evaluate_file(
@@ -93,9 +94,15 @@ def _embedded(rows: Rows, part: str, crops: LabelledCrops, root: Path, folder: P
 
 def _read(file: Path) -> Mapping[str, NDArray[Any]]:
     try:
+        with zipfile.ZipFile(file) as parts:
+            size, inflated = file.stat().st_size, sum(part.file_size for part in parts.infolist())
+        if inflated > MOST_INFLATED * size:
+            raise ValueError(f"its {size:,} bytes would take {inflated:,} in memory")
         with np.load(file, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
-    except (OSError, ValueError, AttributeError, zipfile.BadZipFile) as error:
+    except (
+        Exception
+    ) as error:  # zipfile, zlib and numpy raise almost anything on damaged data, MemoryError too
         raise ReseenError(
             f"--features {file}: cannot be read ({error}); write it with numpy.savez(file, query=..., gallery=...)"
         ) from error

@@ -20,6 +20,7 @@ from reseen.errors import ReseenError
 from reseen.files import to_json
 
 BY_NUMBER = ("cluster.k1", "train.iterations")  # "auto": the number of images decides, when the run begins
+DEEPEST = 20  # levels of a YAML file; a configuration has two
 RECIPES = Path(__file__).parent.parent / "recipes"
 # Keys that came later: at their defaults no part of a fingerprint.
 ADDED = ("weights", "data.mean", "data.std")
@@ -152,10 +153,26 @@ def read_tree(path: Path) -> Any:
     return _parse_yaml(text, str(path))
 
 
+class _Plain(yaml.BaseLoader):
+    """Only dict, list and str, a few levels deep and nothing twice: a page of aliases may stand for gigabytes."""
+
+    depth = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("it has an alias (*name): write the value again")
+        self.depth += 1
+        if self.depth > DEEPEST:
+            raise yaml.YAMLError(f"it is nested more than {DEEPEST} deep")
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+
 def _parse_yaml(text: str, where: str) -> Any:
     """YAML with every scalar left as text: the fields give the types (``off`` may be a word)."""
     try:
-        return yaml.load(text, Loader=yaml.BaseLoader)  # only dict, list, str
+        return yaml.load(text, Loader=_Plain)  # safer than SafeLoader
     except yaml.YAMLError as error:
         raise ReseenError(f"{where} is not valid YAML: {' '.join(str(error).split())}") from error
 

@@ -42,7 +42,9 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         for side in ("height", "width"):
-            _check(getattr(self, side) >= 8, f"data.{side}", getattr(self, side), "be at least 8 pixels")
+            _check(
+                8 <= getattr(self, side) <= 4096, f"data.{side}", getattr(self, side), "be 8 to 4096 pixels"
+            )
         _check(0 <= self.pad < 0.5, "data.pad", self.pad, "be a share of the height in [0, 0.5)")
         _check(0 <= self.zoom < 1, "data.zoom", self.zoom, "be a share in [0, 1)")
         for share in ("flip", "erase", "jitter", "max_bad_share"):
@@ -245,6 +247,10 @@ class Config:
 
     def __post_init__(self) -> None:
         _check(0 <= self.seed < 2**32, "seed", self.seed, "be a whole number in [0, 2^32)")
+        for name in ("data", "model", "cluster", "loss", "train", "search"):
+            for key, value in vars(getattr(self, name)).items():
+                small = not isinstance(value, int) or value < 2**31
+                _check(small, f"{name}.{key}", f"a number of {len(str(value))} digits", "be below 2^31")
         if self.weights == "lite" and self.model.backbone.partition(".")[0] != LITE:
             raise ReseenError(
                 f"--weights lite is for model.backbone={LITE}, not {self.model.backbone}: leave model.backbone out, "

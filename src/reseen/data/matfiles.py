@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from reseen.data.paths import shown
 from reseen.errors import ReseenError
 
+_MOST_INFLATED, _SMALL = 100, 2**28  # times the file's size, where that is more than 256 MiB
 _HEADER = 128  # bytes of a file's header
 _MATRIX, _COMPRESSED = 14, 15  # types of an element
 _STRUCT = 2  # class of a matrix
@@ -137,6 +138,7 @@ def stream_records(path: Path, name: str) -> Iterator[Mapping[str, Any]]:
         MalformedError: the variable holds no records.
     """
     try:
+        check_inflated(path)
         with open(path, "rb") as file:
             yield from _stream(file, name, path)
         return
@@ -150,10 +152,31 @@ def stream_records(path: Path, name: str) -> Iterator[Mapping[str, Any]]:
         yield {field: record[field] for field in record.dtype.names}
 
 
+def check_inflated(path: Path) -> None:
+    """Raises ReseenError where the compressed variables of a file of format 5 say that they would fill the memory."""
+    with open(path, "rb") as file:
+        if file.read(_HEADER)[124:128] != b"\x00\x01IM":
+            return
+        inflated = 0
+        while len(tag := file.read(8)) == 8:
+            element, size = struct.unpack("<II", tag)
+            end = file.tell() + size
+            if element == _COMPRESSED:
+                head = zlib.decompressobj().decompress(file.read(min(size, 1024)), 8)
+                inflated += struct.unpack("<II", head)[1] if len(head) == 8 else 0
+            file.seek(end)
+        size = path.stat().st_size
+    if inflated > max(_MOST_INFLATED * size, _SMALL):
+        raise ReseenError(
+            f"{shown(path)} has {size:,} bytes and would take {inflated:,} in memory: get the data set's own file again"
+        )
+
+
 def _load(path: Path, source: Path | IO[bytes]) -> dict[str, Any]:
     from scipy.io import loadmat  # here, since only MATLAB files need it
 
     try:
+        check_inflated(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             found: dict[str, Any] = loadmat(source, appendmat=False)
@@ -162,6 +185,8 @@ def _load(path: Path, source: Path | IO[bytes]) -> dict[str, Any]:
         raise ReseenError(f"{shown(path)} cannot be read ({error.strerror or error})") from error
     except NotImplementedError as error:
         raise ReseenError(f"{shown(path)} is in MATLAB's format 7.3: save it with the option -v7") from error
+    except ReseenError:
+        raise
     except Exception as error:  # what scipy raises on damaged files is not documented
         raise _damaged(path) from error
 

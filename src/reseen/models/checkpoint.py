@@ -7,7 +7,8 @@ travels as JSON in the file's own metadata, beside a digest of all of it, so tha
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,8 +59,28 @@ def read_checkpoint(path: Path) -> Checkpoint:
         raise ReseenError(f"{path} was not written by reseen train: load foreign weights with --weights")
     if metadata.get("digest") != digest_of(tensors, metadata.get("state", "")):
         raise ReseenError(f"{path} was changed after it was written (digest differs): use another checkpoint")
-    state = from_json(metadata["state"])
-    return Checkpoint(tensors, state, from_yaml(state["config"]))
+    with of_this_version(path):
+        state = from_json(metadata["state"])
+        for key, kind in {"config": str, "epoch": int, "deployed": str}.items():
+            if not isinstance(state[key], kind):
+                raise TypeError(f"{key} is {state[key]!r}")
+        return Checkpoint(tensors, state, from_yaml(state["config"]))
+
+
+@contextmanager
+def of_this_version(path: Path) -> Iterator[None]:
+    """Read what a file of a later version, or of a program that imitates ours, may not have or may call otherwise.
+
+    Raises:
+        ReseenError: the block met a missing name, another type or another shape.
+    """
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        why = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ReseenError(
+            f"{path} is not a checkpoint of this version of reseen ({why}): read it with the version that wrote it"
+        ) from error
 
 
 def stored_config(path: Path) -> Config | None:
@@ -69,7 +90,7 @@ def stored_config(path: Path) -> Config | None:
             metadata = file.metadata() or {}
         if metadata.get("format") == FORMAT:
             return from_yaml(from_json(metadata["state"])["config"])
-    except (SafetensorError, OSError, ValueError, KeyError):
+    except (SafetensorError, OSError, ValueError, LookupError, TypeError, AttributeError, ReseenError):
         pass
     return None
 

@@ -15,13 +15,13 @@ from reseen.config import Config, differences, resolve
 from reseen.config.resolve import unknown
 from reseen.data import fingerprint
 from reseen.errors import ReseenError
-from reseen.files import write_file
+from reseen.files import claimed, write_file
 from reseen.pages.page import Section
 from reseen.reproduce.kinds import KINDS, Begin, kind_of, kinds_in
 from reseen.reproduce.measure import Job, measure
 from reseen.reproduce.pictures import pictures
 from reseen.reproduce.prepare import Source, open_source, parse_source
-from reseen.reproduce.results import Digests, Result, claimed, read_result
+from reseen.reproduce.results import Digests, Result, read_result
 from reseen.reproduce.runtime import runtime_section
 from reseen.reproduce.scales import Scale, configuration_of, settings_of
 from reseen.reproduce.streets import Streets

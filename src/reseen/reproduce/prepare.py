@@ -8,9 +8,9 @@ from typing import Any
 
 from reseen.distributed import ALONE
 from reseen.errors import ReseenError
+from reseen.files import claimed
 from reseen.progress import Progress
 from reseen.reproduce.kinds import Kind
-from reseen.reproduce.results import claimed
 from reseen.reproduce.scales import STREET
 from reseen.reproduce.streets import Streets
 from reseen.tasks import Reading, Scoring

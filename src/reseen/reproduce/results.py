@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 import reseen
@@ -142,26 +140,3 @@ def read_result(path: Path) -> Result | None:
         return Result(**known, about=told, average_precision=np.load(path.with_suffix(".npy")))
     except (OSError, EOFError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise ReseenError(f"{path} is damaged ({error}): delete it, and its row is scored again") from error
-
-
-@contextmanager
-def claimed(path: Path, *, wait: bool) -> Iterator[bool]:
-    """Whether this process holds ``path``; nobody else then does, also on other machines that share the folder.
-
-    The system lets go when the process ends, however it ends. Needs a file system with locks (flock).
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path, timeout=-1 if wait else 0)
-    try:
-        lock.acquire()
-    except Timeout:
-        yield False
-        return
-    except (OSError, NotImplementedError) as error:  # the latter from file systems that have no flock
-        raise ReseenError(
-            f"{path} cannot be locked ({error}): choose a --run folder on another file system"
-        ) from error
-    try:
-        yield True
-    finally:
-        lock.release()

@@ -12,9 +12,10 @@ from reseen.commands.demo import WARM_UP_EPOCHS
 from reseen.commands.demo_search import STREET as SEARCH_STREET
 from reseen.config import Config, DataConfig
 from reseen.data import fingerprint
+from reseen.files import claimed
 from reseen.progress import Progress
 from reseen.records import ReidData
-from reseen.reproduce.results import SHORT, claimed
+from reseen.reproduce.results import SHORT
 from reseen.reproduce.scales import STREET
 from reseen.training import warm_up
 

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from reseen.config import Config, differences, to_yaml
 from reseen.errors import ReseenError
-from reseen.files import new_file, to_json
-from reseen.models.checkpoint import FORMAT, Checkpoint, digest_of, read_checkpoint
+from reseen.files import REMEDY, new_file, to_json
+from reseen.models.checkpoint import FORMAT, LAST, Checkpoint, digest_of, of_this_version, read_checkpoint
 from reseen.training.run import Run, learning_rate
 
 # None of them changes what is computed; weights are read before the first epoch only.
@@ -32,11 +32,12 @@ def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], state: Mapping[s
     """
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     text = to_json(dict(state), sort_keys=True)
+    kept = "; the last good checkpoint is untouched, continue with --resume"
     write_tensors(
         path,
         plain,
         {"format": FORMAT, "state": text, "digest": digest_of(plain, text)},
-        remedy="free space or choose another --run; the last good checkpoint is untouched, continue with --resume",
+        remedy=REMEDY + (kept if (path.parent / LAST).exists() else "; no epoch is saved yet"),
     )
 
 
@@ -86,11 +87,16 @@ def restore_run(run: Run, path: Path, *, data: str) -> None:
             f"{path} was made with other settings ({', '.join(changed)}): resume without changing them, "
             "or start a new run with --run"
         )
-    if checkpoint.state["data"] != data:
+    if checkpoint.state.get("data") != data:
         raise ReseenError(
             f"{path} was trained on other images than --data holds now: give the same data (and --camera-pattern), "
             "or start a new --run"
         )
+    with of_this_version(path):
+        _put_back(run, checkpoint)
+
+
+def _put_back(run: Run, checkpoint: Checkpoint) -> None:
     run.networks.load_state_dict(checkpoint.under("networks."))
     _restore_optimizer(run.optimizer, checkpoint.under("optimizer."))
     run.memory = {name: tensor.to(run.device) for name, tensor in checkpoint.under("memory.").items()}

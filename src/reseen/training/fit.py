@@ -23,6 +23,7 @@ from reseen.records import persons_of
 from reseen.training.checkpoint import restore_run, save_encoder, save_run
 from reseen.training.environment import environment
 from reseen.training.epoch import EpochStats, train_epoch
+from reseen.training.held import held
 from reseen.training.parallel import check_batch
 from reseen.training.run import Images, Method, Run, Step, learning_rate
 from reseen.training.settle import measured_precision, settled
@@ -117,15 +118,46 @@ def fit(
         ranks: the processes that train together, from :func:`reseen.training.join`.
 
     Raises:
-        ReseenError: see :func:`train_epoch`, :func:`restore_run`; or ``folder`` already holds a run.
+        ReseenError: see :func:`train_epoch`, :func:`restore_run`, :func:`held`; or ``folder`` already holds a run.
     """
     if weights is not None:
         config = replace(config, weights=str(weights))
-    last = folder / "checkpoint" / LAST
     data = fingerprint(images, root)
     check_batch(config, ranks, grouped=method.groups_batch)
     ranks.agree(_everywhere(config), "has other settings", "give each the same words")
     ranks.agree(data, "sees other images", "give each the same --data")
+    with held(folder, ranks) as still_there:
+        run = _opened(config, images, method, folder, data, resume, step, say, ranks)
+        while run.epoch < run.config.train.epochs:
+            started, before = time.perf_counter(), _copy(run, method)
+            stats = train_epoch(run, images, method)
+            run.epoch += 1
+            record = _record(run, method, stats, watch)
+            record["seconds"]["epoch"] = time.perf_counter() - started
+            run.history.append(_finite(record))
+            ranks.broadcast(still_there)
+            if ranks.first:
+                _save(run, method, before, folder, data)
+            say(describe(run.history[-1], run.config))
+            for line in record["warnings"]:
+                say(f"  warning: {line}")
+            ranks.wait()  # the first has written, and may have scored
+    return run
+
+
+def _opened(
+    config: Config,
+    images: Images,
+    method: Method[Images, Any],
+    folder: Path,
+    data: str,
+    resume: bool,
+    step: Step | None,
+    say: Say,
+    ranks: Ranks,
+) -> Run:
+    """A new run, or the one that ``folder`` holds, ready for its next epoch."""
+    last = folder / "checkpoint" / LAST
     begun = ranks.broadcast(last.exists)
     if begun and not resume:
         raise ReseenError(f"{folder} already holds a run: continue it with --resume, or choose another --run")
@@ -133,28 +165,14 @@ def fit(
     config = settled(config, int(persons_of(images).sum()), continued, draws=method.draws)
     start = "none" if begun else config.weights
     run = new_run(config, method, weights=start, say=say, ranks=ranks, measure=not begun)
-    config = run.config
     run.step = step or run.step
     if begun:
         restore_run(run, last, data=data)
-        say(f"continuing {folder} after epoch {run.epoch} of {config.train.epochs}")
+        say(f"continuing {folder} after epoch {run.epoch} of {run.config.train.epochs}")
     if ranks.first:
         _begin(run, method, folder, continued=begun)
     if run.epoch == 0:
         method.start(run, images)
-    while run.epoch < config.train.epochs:
-        started, before = time.perf_counter(), _copy(run, method)
-        stats = train_epoch(run, images, method)
-        run.epoch += 1
-        record = _record(run, method, stats, watch)
-        record["seconds"]["epoch"] = time.perf_counter() - started
-        run.history.append(_finite(record))
-        if ranks.first:
-            _save(run, method, before, folder, data)
-        say(describe(run.history[-1], config))
-        for line in record["warnings"]:
-            say(f"  warning: {line}")
-        ranks.wait()  # the first has written, and may have scored
     return run
 
 

@@ -38,6 +38,7 @@ from reseen.tasks.two_step.crops import MANIFEST, complete, in_words, read_summa
 from reseen.tasks.usable import usable_scenes
 from reseen.training import LAST, read_checkpoint, trained_config
 from reseen.training.checkpoint import MAY_CHANGE
+from reseen.training.held import held
 from reseen.training.parallel import check_batch
 from reseen.training.run_folder import PER_QUERY, write_array
 from reseen.training.settle import settled
@@ -68,6 +69,11 @@ def train(
         )
     if resume and ranks.broadcast(lambda: _finished(run_dir, both, data)):
         return
+    with held(run_dir, ranks):
+        _train(both, data, run_dir, resume, ranks)
+
+
+def _train(both: TwoStepConfig, data: SearchData, run_dir: Path, resume: bool, ranks: Ranks) -> None:
     if ranks.first:
         write_file(run_dir / "config.yaml", two_step_yaml(both))
         print(f"step 1 of 3, detector -> {run_dir / 'detector'}")

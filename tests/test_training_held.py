@@ -1,0 +1,61 @@
+"""Two jobs never train into one folder, and a folder that is taken away ends the job."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+import processes
+from reseen.errors import ReseenError
+from reseen.training.held import held
+from test_cli import refused
+from worlds import TINY, people
+
+
+def waited(path: Path, process: processes.Started) -> None:
+    until = time.monotonic() + 240
+    while not path.exists() and process.running and time.monotonic() < until:
+        time.sleep(0.02)
+    assert path.exists(), process.said
+
+
+@pytest.fixture
+def words(tmp_path: Path) -> list[str]:
+    people(tmp_path / "photos", identities=8)
+    given = ["train", "cacl", "--data", str(tmp_path / "photos"), "--weights", "none", "--run"]
+    given += [str(tmp_path / "run"), *(word for setting in TINY for word in ("--set", setting))]
+    return [*given, "--set", "train.epochs=400"]
+
+
+def test_a_second_training_is_refused_and_one_after_a_kill_is_not(words: list[str], tmp_path: Path) -> None:
+    first = processes.reseen(*words)
+    waited(tmp_path / "run" / "checkpoint" / "last.safetensors", first)
+    assert "is being trained by another process: wait until it ends" in refused(*words, "--resume")
+    first.kill()
+    with held(tmp_path / "run") as still_there:  # a dead process holds nothing
+        still_there()
+
+
+def test_a_folder_that_is_removed_meanwhile_ends_the_training(words: list[str], tmp_path: Path) -> None:
+    training = processes.reseen(*words)
+    waited(tmp_path / "run" / "checkpoint" / "last.safetensors", training)
+    (tmp_path / "run").rename(tmp_path / "elsewhere")
+    status, said = training.wait(60)
+    assert status == 2
+    assert (
+        said.count("was removed or moved while it was trained, so training stops: choose another --run") == 1
+    )
+    assert not (tmp_path / "run" / "config.yaml").exists()
+
+
+def test_a_folder_that_is_made_anew_is_another_one(tmp_path: Path) -> None:
+    with held(tmp_path / "run") as still_there:
+        still_there()
+        shutil.rmtree(tmp_path / "run")
+        with pytest.raises(ReseenError, match="removed or moved"):
+            still_there()
+        with held(tmp_path / "run"), pytest.raises(ReseenError, match="removed or moved"):
+            still_there()
