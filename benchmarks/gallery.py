@@ -160,7 +160,7 @@ def without_faiss(gallery: Gallery, place: Path, rows: int, dim: int, repeats: i
     )
 
 
-def erasing(place: Path, rows: int, repeats: int) -> str:
+def erasing(place: Path, rows: int, repeats: int) -> Iterator[str]:
     number = iter(range(rows // 2, rows))
 
     def copy() -> None:
@@ -174,9 +174,9 @@ def erasing(place: Path, rows: int, repeats: int) -> str:
         assert receipt is not None
         assert receipt.shared == 0
 
-    return pairs(
-        "erase one row and prove it, copying the folder (wall)", erase, copy, repeats, wall=True, same=False
-    )
+    for wall in (True, False):
+        what = f"erase one row and prove it, copying the folder ({'wall' if wall else 'CPU'})"
+        yield pairs(what, erase, copy, repeats, wall=wall, same=False)
 
 
 def resident(side: str, place: str, rows: int, dim: int) -> None:
@@ -247,7 +247,8 @@ def main() -> None:
         ]
         ratio = f" **{taken[0] / taken[1]:.2f}**" if given.faiss else ""
         print(f"| resident, MB | {taken[0]:,.0f} | {taken[1] if given.faiss else ''} |{ratio} |", flush=True)
-        print(erasing(place, given.rows, 5))
+        for line in erasing(place, given.rows, 5):
+            print(line, flush=True)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from galleries import MODEL, bucket, filled, some_features
 from gallery_job import POINTS
 from reseen.errors import ReseenError
 from reseen.gallery import Gallery
-from reseen.gallery.bytes import present, windows
+from reseen.gallery.bytes import Needles, windows
 from reseen.gallery.files import Files
 
 Traces = dict[str, bytes]
@@ -81,6 +81,16 @@ def test_rows_of_many_small_fragments_and_the_last_row(tmp_path: Path) -> None:
         gallery.add(features[row : row + 1], sources=[f"site 0/{row:04d}.jpg"], thumbnails=[picture])
     gallery = erased(tmp_path / "gallery", [0, 7, 8, 39], features)
     assert gallery.add(features[:1], sources=["new"]).tolist() == [40]  # 39 is not given again
+
+
+def test_only_the_file_that_holds_the_row_is_written_anew(tmp_path: Path) -> None:
+    gallery, features = filled(tmp_path / "gallery", 30)
+    for _ in range(2):
+        gallery.add(features, sources=["later"] * 30)
+    before = set(tmp_path.glob("gallery/*.lance/data/*"))
+    gallery.forget([40])
+    after = set(tmp_path.glob("gallery/*.lance/data/*"))
+    assert (len(before - after), len(after - before)) == (1, 1)
 
 
 def test_on_object_storage(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,7 +155,8 @@ def test_copies_that_stay_are_no_leftovers(tmp_path: Path) -> None:
     assert gallery.search(features[4], 1)[0].row == 12
 
 
-def test_bytes_that_are_left_anywhere_are_an_error(tmp_path: Path) -> None:
+def test_bytes_that_are_left_anywhere_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reseen.gallery.files.CHUNK", 11)  # a needle stands across the edges of what is read
     gallery, features = filled(tmp_path / "gallery", 12)
     (tmp_path / "gallery" / "backup.bin").write_bytes(
         b"x" * 99 + features[4].astype(np.float16).tobytes() + b"y"
@@ -168,9 +179,9 @@ def test_needles_are_found_wherever_they_stand(
     content = content[:40] + b"".join(needles[:2]) + content[40:]
     cut = data.draw(st.integers(0, len(content)))
     pieces = [content[:cut], content[max(0, cut - 24) :]]
-    assert set(present(needles, pieces)) == {needle for needle in needles if needle in content}
+    assert Needles(needles).within(pieces) == {needle for needle in needles if needle in content}
     for window in windows(content):
-        assert set(present([window], [content])) == {window}
+        assert Needles([window]).within([content]) == {window}
 
 
 # --- killed in the middle ---

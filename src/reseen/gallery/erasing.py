@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 
 from reseen.errors import ReseenError
 from reseen.files import to_json
-from reseen.gallery.bytes import HEAD, present, windows
+from reseen.gallery.bytes import HEAD, Needles, windows
 from reseen.gallery.store import Store
 
 AUDIT = "audit.jsonl"
@@ -53,16 +53,15 @@ def erase(store: Store, rows: Sequence[int], why: str) -> Receipt:
     started = time.perf_counter()
     rows = sorted({*map(int, rows), *unfinished(store)})
     store.files.write(_note(store), to_json({"rows": rows, "why": why}))
-    wanted = set(needles_of(store.contents(rows)))
-    longest = max(map(len, wanted), default=1)
+    wanted = Needles(needles_of(store.contents(rows)))
     count = store.delete(rows)
-    store.compact()
+    store.compact(erased=True)
     names = store.files.names()
     left: dict[bytes, str] = {}
     for name in names:
         if name != _note(store):
-            left |= dict.fromkeys(present(wanted, store.files.chunks(name, longest - 1)), name)
-    shared = set(present(left, _together(store.contents(None)))) if left else set()
+            left |= dict.fromkeys(wanted.within(store.files.chunks(name, wanted.longest)), name)
+    shared = Needles(left).within(_together(store.contents(None))) if left else set()
     gone_wrong = [name for needle, name in left.items() if needle not in shared]
     if gone_wrong:
         raise ReseenError(
@@ -73,7 +72,7 @@ def erase(store: Store, rows: Sequence[int], why: str) -> Receipt:
         datetime.now(UTC).isoformat(timespec="seconds"),
         why,
         count,
-        len(wanted),
+        len(wanted.needles),
         len(shared),
         len(names),
         store.files.size(),

@@ -16,7 +16,10 @@ from reseen.errors import ReseenError
 from reseen.files import write_file
 
 WAIT = 60.0  # seconds for another writer's batch; an erasure may take longer
-CHUNK = 2**24  # bytes of a file in memory
+CHUNK, REMOTE_CHUNK = (
+    2**19,
+    2**24,
+)  # bytes of a file that are read together; each time is a request to a server
 
 
 def is_remote(place: str) -> bool:
@@ -47,13 +50,17 @@ class Files:
     def has(self, name: str) -> bool:
         return bool(self.system.get_file_info(f"{self.root}/{name}").is_file)
 
-    def chunks(self, name: str, overlap: int) -> Iterator[bytes]:
-        """The content in pieces, each with the last ``overlap`` bytes of the one before it."""
-        before = b""
+    def chunks(self, name: str, overlap: int) -> Iterator[memoryview]:
+        """The content in pieces, each with the last ``overlap`` bytes of the one before it. A piece is gone with the
+        next: all of them lie in one buffer, which stays in the processor's cache."""
+        buffer = memoryview(bytearray(overlap + (REMOTE_CHUNK if is_remote(self.place) else CHUNK)))
+        end = 0
         with self.system.open_input_stream(f"{self.root}/{name}") as file:
-            while piece := file.read(CHUNK):
-                yield before + piece
-                before = (before + piece)[-overlap:] if overlap else b""
+            while count := file.readinto(buffer[end:]):
+                end += count
+                yield buffer[:end]
+                buffer[: min(overlap, end)] = bytes(buffer[max(0, end - overlap) : end])
+                end = min(overlap, end)
 
     def read(self, name: str) -> bytes:
         if not self.has(name):
