@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from qdrant_client import QdrantClient
 
-from reseen.gallery import Gallery
+from reseen.gallery import Gallery, link
 from reseen.gallery.rows import unit
 
 MODEL = "a1" * 20  # a fingerprint; tests bring features, not images
@@ -35,6 +37,25 @@ def bucket(patch: pytest.MonkeyPatch) -> Iterator[str]:
         yield "s3://footage"
     finally:
         server.stop()
+
+
+@contextmanager
+def qdrant(patch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A Qdrant with nothing in it: its address. That of the server which RESEEN_QDRANT_URL names, or a pretended one of
+    its client, in memory."""
+    address = os.environ.get("RESEEN_QDRANT_URL", "")
+    if not address:
+        with closing(QdrantClient(":memory:")) as client:
+            patch.setattr("reseen.gallery.qdrant.connect", lambda url: client)
+            yield "qdrant://memory"
+        return
+    names: set[str] = {one.name for one in link.connect(address).get_collections().collections}
+    try:
+        yield f"qdrant://{address.partition('://')[2]}"
+    finally:
+        for one in link.connect(address).get_collections().collections:
+            if one.name not in names:
+                link.connect(address).delete_collection(one.name)
 
 
 def some_features(count: int, seed: int = 0, dim: int = DIM) -> NDArray[np.float32]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 import reseen
-from galleries import DIM, MODEL, bucket, filled, oracle, some_features
+from galleries import DIM, MODEL, bucket, filled, oracle, qdrant, some_features
 from reseen.errors import ReseenError
 from reseen.gallery import Gallery
 
@@ -23,11 +24,17 @@ def s3() -> Iterator[str]:
         yield address
 
 
-@pytest.fixture(params=["folder", "s3"])
+@pytest.fixture(scope="module")
+def points() -> Iterator[str]:
+    with pytest.MonkeyPatch.context() as patch, qdrant(patch) as address:
+        yield address
+
+
+@pytest.fixture(params=["folder", "s3", "points"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "folder":
         return str(tmp_path / "gallery")
-    return f"{request.getfixturevalue('s3')}/{request.node.name.replace('[', '-').rstrip(']')}"
+    return f"{request.getfixturevalue(request.param)}/{request.node.name.replace('[', '-').rstrip(']')}"
 
 
 def found(hits: list[reseen.gallery.Hit]) -> list[tuple[int, float]]:
@@ -100,20 +107,54 @@ def test_what_others_add_is_found(place: str) -> None:
     assert gallery.add(more[:1], sources=["last.jpg"]).tolist() == [65]
 
 
-# --- one store is enough for the rest ---
+def test_what_is_erased_is_found_by_nobody_and_its_number_is_not_given_again(place: str) -> None:
+    gallery, features = filled(place)
+    reader = Gallery.open(place, MODEL)
+    receipt = gallery.forget([5, 59])
+    assert receipt is not None
+    assert receipt.rows == 2
+    reader.refresh()
+    kept = np.isin(np.arange(60), [5, 59], invert=True)
+    for one in (gallery, reader, Gallery.open(place, MODEL)):
+        assert found(one.search(features[5], 60)) == oracle(features, features[5], 60, kept)
+        assert one.thumbnails([5, 59]) == {}
+        assert one.unfinished == 0
+    assert gallery.add(features[:1], sources=["new.jpg"]).tolist() == [60]
+    lines = gallery._store.files.read("audit.jsonl").decode().splitlines()
+    assert [json.loads(line)["rows"] for line in lines] == [2]
 
 
-def test_an_empty_gallery_answers_with_nothing(tmp_path: Path) -> None:
-    gallery = Gallery.open(tmp_path / "new", MODEL)
-    assert gallery.search(some_features(1)[0]) == []
-    assert not (tmp_path / "new").exists()
-    assert gallery.add(np.zeros((0, DIM), np.float32), sources=[]).tolist() == []
-    assert Gallery.open(tmp_path / "new").search(some_features(1)[0], 3) == []
+def test_rows_that_an_image_is_like_by_similarity(place: str) -> None:
+    gallery, features = filled(place)
+    alike = [row for row, similarity in oracle(features, features[9], 60) if similarity >= 0.5]
+    assert gallery.matching(like=features[9], above=0.5).tolist() == sorted(alike)
+    assert 1 < len(alike) < 60
 
 
-def test_adding_while_searching_in_two_threads(tmp_path: Path) -> None:
+def test_reranking_orders_the_shortlist_by_reciprocal_neighbours(place: str) -> None:
+    from reseen.evaluation.rerank import rerank
+
+    gallery, features = filled(place)
+    query = some_features(1, seed=2)[0]
+    kept = features.astype(np.float16).astype(np.float32)
+    order = [row for row, _ in oracle(features, query, 60)]
+    (distances,) = rerank(query[None], kept[order])
+    expected = [order[place] for place in np.argsort(distances[0], kind="stable")]
+    assert [hit.row for hit in gallery.search(query, 10, rerank=True)] == expected[:10]
+    assert expected[:10] != order[:10]
+
+
+def test_names_that_are_not_utf8_come_back(place: str) -> None:
+    gallery = Gallery.open(place, MODEL)
+    name = "kam\udce9ra/'1'.jpg"
+    gallery.add(some_features(1), sources=[name])
+    assert Gallery.open(place).search(some_features(1)[0])[0].source == name
+    assert gallery.search(some_features(1)[0], sources="kam\udce9ra")[0].row == 0
+
+
+def test_adding_while_searching_in_two_threads(place: str) -> None:
     """Every answer is that of some moment: exact over the rows that it can have seen, in the order of additions."""
-    gallery, features = filled(tmp_path / "gallery", 30)
+    gallery, features = filled(place, 30)
     parts = [some_features(20, seed=seed) for seed in range(10, 16)]
     whole = np.concatenate([features, *parts])
     moments = [oracle(whole[:end], whole[3], 6) for end in range(30, len(whole) + 1, 20)]
@@ -138,6 +179,17 @@ def test_adding_while_searching_in_two_threads(tmp_path: Path) -> None:
     assert order == sorted(order)
 
 
+# --- one store is enough for the rest ---
+
+
+def test_an_empty_gallery_answers_with_nothing(tmp_path: Path) -> None:
+    gallery = Gallery.open(tmp_path / "new", MODEL)
+    assert gallery.search(some_features(1)[0]) == []
+    assert not (tmp_path / "new").exists()
+    assert gallery.add(np.zeros((0, DIM), np.float32), sources=[]).tolist() == []
+    assert Gallery.open(tmp_path / "new").search(some_features(1)[0], 3) == []
+
+
 def test_rows_of_one_track_count_once_by_the_best_of_them(tmp_path: Path) -> None:
     features = some_features(40)
     tracks = np.arange(40) // 10  # two videos with tracks 0 and 1 each, and stills
@@ -157,27 +209,6 @@ def test_rows_of_one_track_count_once_by_the_best_of_them(tmp_path: Path) -> Non
     assert len(expected) == 8
     assert sorted(row for hit in hits for row in (hit.row, *hit.track_rows)) == list(range(40))
     assert [hit.row for hit in gallery.search(query, 2)] == expected[:2]
-
-
-def test_reranking_orders_the_shortlist_by_reciprocal_neighbours(tmp_path: Path) -> None:
-    from reseen.evaluation.rerank import rerank
-
-    gallery, features = filled(tmp_path / "gallery")
-    query = some_features(1, seed=2)[0]
-    kept = features.astype(np.float16).astype(np.float32)
-    order = [row for row, _ in oracle(features, query, 60)]
-    (distances,) = rerank(query[None], kept[order])
-    expected = [order[place] for place in np.argsort(distances[0], kind="stable")]
-    assert [hit.row for hit in gallery.search(query, 10, rerank=True)] == expected[:10]
-    assert expected[:10] != order[:10]
-
-
-def test_names_that_are_not_utf8_come_back(tmp_path: Path) -> None:
-    gallery = Gallery.open(tmp_path / "gallery", MODEL)
-    name = "kam\udce9ra/'1'.jpg"
-    gallery.add(some_features(1), sources=[name])
-    assert Gallery.open(tmp_path / "gallery").search(some_features(1)[0])[0].source == name
-    assert gallery.search(some_features(1)[0], sources="kam\udce9ra")[0].row == 0
 
 
 def test_what_has_expired_is_not_found(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from galleries import MODEL, filled, some_features
 from reseen.errors import ReseenError
 from reseen.gallery import Gallery
 from reseen.gallery import store as stores
+from reseen.gallery.files import locked
 from reseen.gallery.rows import HELD
 
 ROUNDS = int(os.environ.get("RESEEN_KILL_ROUNDS", "2"))
@@ -93,7 +94,7 @@ def test_a_disk_that_fills_up_while_adding(tmp_path: Path, monkeypatch: pytest.M
 def test_another_writer_is_waited_for_and_then_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     gallery, features = filled(tmp_path / "gallery", 6)
     monkeypatch.setattr("reseen.gallery.files.WAIT", 0.05)
-    with gallery._store.files.locked(), pytest.raises(ReseenError, match="another process is writing to"):
+    with locked(gallery.place), pytest.raises(ReseenError, match="another process is writing to"):
         Gallery.open(tmp_path / "gallery").add(features, sources=["a"] * 6)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from reseen.cli.embed import footage_options
 from reseen.cli.parser import Parser, add_command
 
+PLACES = "folder, s3://BUCKET/PREFIX or qdrant://HOST:PORT/NAME"
 UTC_HINT = "like 2026-05-01T14:30 (UTC) or 2026-05-01T14:30+02:00"
 
 
@@ -21,7 +22,7 @@ def index(commands: Any) -> None:
     text = "find the persons in images, scenes or videos and add them to a gallery"
     parser = add_command(commands, "index", text, load)
     footage_options(parser)
-    parser.add_argument("--gallery", required=True, metavar="G", help="folder, or s3://BUCKET/PREFIX")
+    parser.add_argument("--gallery", required=True, metavar="G", help=PLACES)
     parser.add_argument("--resume", action="store_true", help="leave out what the gallery holds already")
     more = "what names of sources begin with, to tell two folders with the same names apart"
     parser.add_argument("--prefix", default="", metavar="NAME", help=more)
@@ -82,7 +83,7 @@ def gallery(commands: Any) -> None:
 
     parser = add_command(commands, "gallery", "what a gallery holds; a copy of it", load)
     _place(parser)
-    parser.add_argument("--copy-to", metavar="G", help="copy all rows into another folder or s3:// address")
+    parser.add_argument("--copy-to", metavar="G", help="copy all rows into another folder or address")
 
 
 def serve(commands: Any) -> None:
@@ -106,7 +107,7 @@ def serve(commands: Any) -> None:
 
 
 def _place(parser: Parser) -> None:
-    parser.add_argument("gallery", metavar="G", help="folder, or s3://BUCKET/PREFIX")
+    parser.add_argument("gallery", metavar="G", help=PLACES)
 
 
 def _run(parser: Parser) -> None:

@@ -11,8 +11,8 @@ import numpy as np
 from reseen.commands.search import line_of
 from reseen.errors import ReseenError
 from reseen.gallery import Gallery, Receipt
+from reseen.gallery.places import models_in
 from reseen.gallery.queries import model_of
-from reseen.gallery.store import models_in
 
 SHOWN = 10  # rows before the question
 
@@ -99,6 +99,11 @@ def _ask(count: int, place: str) -> None:
 
 
 def _proof(receipt: Receipt, place: str) -> str:
+    if not receipt.files:
+        return (
+            f"{receipt.rows} rows are erased: {place} answers with none of them; no file of its disks was read "
+            "(docs/gallery.md says when their bytes leave those)"
+        )
     copies = (
         f"; {receipt.shared} of them stand in rows that stay (the name, or a copy)" if receipt.shared else ""
     )

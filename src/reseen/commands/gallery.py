@@ -9,8 +9,7 @@ import numpy as np
 
 from reseen.errors import ReseenError
 from reseen.gallery import Gallery
-from reseen.gallery.files import Files
-from reseen.gallery.store import models_in
+from reseen.gallery.places import models_in, taken
 
 
 def gallery(gallery: str, *, copy_to: str | None = None) -> list[Gallery]:
@@ -30,7 +29,7 @@ def gallery(gallery: str, *, copy_to: str | None = None) -> list[Gallery]:
         else:
             print("\n".join(_lines(one)))
     if copy_to is None:
-        print(f"{Files(gallery).size() / 1e6:.1f} MB in {gallery}")
+        print(taken(gallery))
     return opened
 
 

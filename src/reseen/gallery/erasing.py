@@ -9,21 +9,21 @@
    error; else a receipt is written, with counts and without any name.
 
 Each step can be cut short: the table is the one before or the one after, and the note is still there.
+
+On Qdrant the second and third are the server's affair, and no file can be read: the receipt says so, with no files.
 """
 
 from __future__ import annotations
 
-import itertools
 import json
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
-from reseen.errors import ReseenError
 from reseen.files import to_json
 from reseen.gallery.bytes import HEAD, Needles, windows
-from reseen.gallery.store import Store
+from reseen.gallery.places import Rows
 
 AUDIT = "audit.jsonl"
 
@@ -43,7 +43,7 @@ class Receipt:
     seconds: float
 
 
-def erase(store: Store, rows: Sequence[int], why: str) -> Receipt:
+def erase(store: Rows, rows: Sequence[int], why: str) -> Receipt:
     """Erase rows by number; the caller holds the writers' lock. Rows that are no more do not disturb it.
 
     Raises:
@@ -56,26 +56,15 @@ def erase(store: Store, rows: Sequence[int], why: str) -> Receipt:
     wanted = Needles(needles_of(store.contents(rows)))
     count = store.delete(rows)
     store.compact(erased=True)
-    names = store.files.names()
-    left: dict[bytes, str] = {}
-    for name in names:
-        if name != _note(store):
-            left |= dict.fromkeys(wanted.within(store.files.chunks(name, wanted.longest)), name)
-    shared = Needles(left).within(_together(store.contents(None))) if left else set()
-    gone_wrong = [name for needle, name in left.items() if needle not in shared]
-    if gone_wrong:
-        raise ReseenError(
-            f"bytes of erased rows are still in {store.place}/{gone_wrong[0]}: run reseen forget {store.place} "
-            "--finish; if that does not help, index again into another gallery and delete this one"
-        )
+    proof = store.proof(wanted)
     receipt = Receipt(
         datetime.now(UTC).isoformat(timespec="seconds"),
         why,
         count,
         len(wanted.needles),
-        len(shared),
-        len(names),
-        store.files.size(),
+        proof.shared,
+        proof.files,
+        proof.bytes,
         round(time.perf_counter() - started, 3),
     )
     store.files.note(AUDIT, to_json(asdict(receipt)))
@@ -83,7 +72,7 @@ def erase(store: Store, rows: Sequence[int], why: str) -> Receipt:
     return receipt
 
 
-def unfinished(store: Store) -> list[int]:
+def unfinished(store: Rows) -> list[int]:
     """Rows that an eraser was told to erase before it was killed or had no space; their bytes may still be there."""
     note = store.files.read(_note(store))
     try:
@@ -106,11 +95,5 @@ def needles_of(rows: Iterable[tuple[bytes, bytes, bytes]]) -> Iterator[bytes]:
             yield name
 
 
-def _together(rows: Iterator[tuple[bytes, bytes, bytes]], size: int = 4096) -> Iterator[bytes]:
-    """Vectors, pictures and names of some rows at a time, one behind the other as in a file."""
-    while some := list(itertools.islice(rows, size)):
-        yield from (b"".join(column) for column in zip(*some, strict=True))
-
-
-def _note(store: Store) -> str:
+def _note(store: Rows) -> str:
     return f"erasing-{store.about.fingerprint[:12]}.json"

@@ -23,7 +23,12 @@ CHUNK, REMOTE_CHUNK = (
 
 
 def is_remote(place: str) -> bool:
-    return place.startswith("s3://")
+    """Whether it is an address, and no folder."""
+    return place.startswith("s3://") or is_qdrant(place)
+
+
+def is_qdrant(place: str) -> bool:
+    return place.startswith("qdrant://")
 
 
 class Files:
@@ -84,26 +89,27 @@ class Files:
         if self.has(name):
             self.system.delete_file(f"{self.root}/{name}")
 
-    @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
-        """Alone among the writers of this machine. For object storage the lock lies on this machine too.
 
-        Raises:
-            ReseenError: another process goes on writing.
-        """
-        if is_remote(self.place):
-            key = hashlib.blake2b(self.place.encode(), digest_size=10).hexdigest()
-            path = Path(tempfile.gettempdir()) / f"reseen-{key}.lock"
-        else:
-            path = Path(self.root) / "writer.lock"
-            path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with FileLock(path, timeout=WAIT):
-                yield
-        except Timeout as error:
-            raise ReseenError(
-                f"another process is writing to {self.place}: wait until it is done, then try again"
-            ) from error
+@contextlib.contextmanager
+def locked(place: str) -> Iterator[None]:
+    """Alone among the writers of this machine. For an address the lock lies on this machine too.
+
+    Raises:
+        ReseenError: another process goes on writing.
+    """
+    if is_remote(place):
+        key = hashlib.blake2b(place.partition("?")[0].encode(), digest_size=10).hexdigest()
+        path = Path(tempfile.gettempdir()) / f"reseen-{key}.lock"
+    else:
+        path = Path(place) / "writer.lock"
+        path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(path, timeout=WAIT):
+            yield
+    except Timeout as error:
+        raise ReseenError(
+            f"another process is writing to {place}: wait until it is done, then try again"
+        ) from error
 
 
 def _s3() -> fs.FileSystem:

@@ -15,12 +15,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from reseen.errors import ReseenError
 from reseen.gallery.erasing import Receipt, erase, unfinished
-from reseen.gallery.files import Files, is_remote
+from reseen.gallery.files import is_remote, locked
+from reseen.gallery.places import Rows, copied, models_in, new_rows_at, only_model, rows_at
 from reseen.gallery.queries import about_of, feature_of
 from reseen.gallery.ranking import hits_of
 from reseen.gallery.rows import SMALL, DamagedError, Held, Hit, new_rows, numbered, unit
-from reseen.gallery.scoring import similarities
-from reseen.gallery.store import About, Store, give_back, models_in, only_model
+from reseen.gallery.store import About, give_back
 
 if TYPE_CHECKING:
     from reseen.gallery.queries import Model
@@ -30,7 +30,7 @@ RETRIES = 3  # of reading while somebody else erases and files go
 
 
 class Gallery:
-    """Rows of one model, in a folder or on object storage, answered from memory.
+    """Rows of one model, in a folder or on object storage, answered from memory; or on Qdrant, which answers.
 
     One writer at a time, any number of readers; threads may share one. What other processes add or erase is seen
     within a second.
@@ -39,8 +39,9 @@ class Gallery:
     def __init__(self, place: str, about: About, model: Model | None = None) -> None:
         """As :meth:`open`, without reading what is there."""
         self.place, self.about, self.model = place, about, model
-        self._store: Store | None = None
-        self._held, self._version, self._looked = Held(), -1, -float("inf")
+        self._store: Rows | None = None
+        self._version: object = None
+        self._held, self._looked = Held(), -float("inf")
         self._lock = threading.RLock()
 
     @classmethod
@@ -50,7 +51,7 @@ class Gallery:
         """Open, or begin, a gallery.
 
         Args:
-            place: a folder, or ``s3://bucket/prefix``.
+            place: a folder, ``s3://bucket/prefix``, or ``qdrant://host:port/name`` (docs/gallery.md).
             model: whose features are added and searched: an Embedder, a PersonSearcher, or the fingerprint of one.
                 None: whose rows the gallery holds, where that is one model.
             run: where the model lies, noted for ``reseen search``.
@@ -99,12 +100,12 @@ class Gallery:
         rows = new_rows(features, details, thumbnails)
         dim = rows.schema.field("vector").type.list_size
         self._check_dim(dim)
-        with self._lock, Files(self.place).locked():
+        with self._lock, locked(self.place):
             self.refresh()
             self._tidy()
             if self._store is None:
                 self.about = replace(self.about, dim=dim)
-                self._store = Store.new(self.place, self.about)
+                self._store = new_rows_at(self.place, self.about)
             first = self._store.next_number(self._last + 1)
             if len(rows):
                 self._store.append(numbered(rows, first))
@@ -153,7 +154,7 @@ class Gallery:
         if like is not None and above is not None:
             feature = unit(self.feature(like)[None])
             self._check_dim(feature.shape[1])
-            chosen |= similarities(held.blocks, feature[0]) >= above
+            chosen |= held.similarities(feature[0]) >= above
         return numbers[chosen]
 
     def forget(self, rows: Iterable[int] = (), *, why: str = "asked", **named: Any) -> Receipt | None:
@@ -171,7 +172,7 @@ class Gallery:
         Raises:
             ReseenError: as :meth:`matching`; no space; another writer; bytes that are still there.
         """
-        with self._lock, Files(self.place).locked():
+        with self._lock, locked(self.place):
             self.refresh()
             found = self.matching(rows, **named)
             if self._store is None or not (len(found) or unfinished(self._store)):
@@ -209,9 +210,7 @@ class Gallery:
             self._looked = time.monotonic()
             if self._store is None:
                 own = [
-                    store
-                    for store in Store.all(self.place)
-                    if store.about.fingerprint == self.about.fingerprint
+                    rows for rows in rows_at(self.place) if rows.about.fingerprint == self.about.fingerprint
                 ]
                 if not own:
                     return
@@ -224,19 +223,18 @@ class Gallery:
                     time.sleep(0.05)
             self._read(self._store)
 
-    def _read(self, store: Store) -> None:
-        dataset = store.latest()
-        if dataset.version == self._version:
+    def _read(self, store: Rows) -> None:
+        now = store.latest()
+        if now.version == self._version:
             return
         try:
-            held = self._held.and_more(store.batches(dataset, after=self._last))
+            held = replace(self._held, away=store.away).and_more(store.batches(now, after=self._last))
         except DamagedError as error:
             raise ReseenError(f"{self.place} is damaged: {error}; index again into another gallery") from None
-        if len(held) != store.count(dataset):
-            held = held.only(np.isin(held.column("row"), store.numbers(dataset)))
+        held = held.only(store.kept(now, held.column("row")))
         if len(held) > len(self) + SMALL:
             give_back()
-        self._held, self._version = held, dataset.version
+        self._held, self._version = held, now.version
 
     @property
     def _last(self) -> int:
@@ -302,10 +300,10 @@ class Gallery:
         """
         if self._store is None:
             return 0
-        with Files(place).locked():
+        with locked(place):
             if any(about.fingerprint == self.about.fingerprint for about in models_in(place)):
                 raise ReseenError(f"{place} holds rows of {self.about}: copy into another gallery")
-            return self._store.copy_to(place)
+            return copied(self._store, place)
 
     def thumbnails(self, rows: Sequence[int]) -> dict[int, bytes]:
         """JPEG files by number of row; of rows that are no more, none."""
@@ -319,7 +317,7 @@ class Gallery:
             )
 
     def _refuse_others(self) -> None:
-        others = ", ".join(str(store.about) for store in Store.all(self.place))
+        others = ", ".join(map(str, models_in(self.place)))
         if others:
             raise ReseenError(
                 f"{self.place} holds rows of {others} and none of {self.about}: features of two models cannot be "

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from reseen.errors import ReseenError
 from reseen.gallery.files import is_remote
-from reseen.gallery.store import About, only_model
+from reseen.gallery.places import only_model
+from reseen.gallery.store import About
 
 if TYPE_CHECKING:
     from reseen.inference import Embedder, PersonSearcher

@@ -9,7 +9,6 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from reseen.gallery.rows import NONE, Held, Hit
-from reseen.gallery.scoring import nearest
 
 SHORTLIST = 200  # rows that re-ranking compares, or ten for each hit that is asked for
 Indices = NDArray[np.int64]
@@ -25,12 +24,12 @@ def hits_of(
     tracked = bool((held.column("track") != NONE).any())
     take = min(count, 4 * wanted if tracked else wanted)
     ranked: list[tuple[Indices, Floats, list[tuple[int, ...]]]] = []
-    for query, found in zip(queries, nearest(held.blocks, queries, take, chosen), strict=True):
+    for query, found in zip(queries, held.nearest(queries, take, chosen), strict=True):
         (places, similarities), most = found, take
         walks = walks_of(held, places) if tracked else [[place] for place in range(len(places))]
         while len(walks) < wanted and most < count:
             most = min(count, 4 * most)
-            places, similarities = nearest(held.blocks, query[None], most, chosen)[0]
+            places, similarities = held.nearest(query[None], most, chosen)[0]
             walks = walks_of(held, places)
         if reranked and len(walks) > 1:
             walks = _reranked(held, query, places, walks[:wanted])

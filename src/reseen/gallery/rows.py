@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from reseen.compiled import compiled
 from reseen.errors import ReseenError
+from reseen.gallery import scoring
 from reseen.gallery.scoring import Block
 from reseen.records import UNKNOWN_CAMERA
 
@@ -139,18 +140,30 @@ def unit(features: ArrayLike) -> NDArray[np.float32]:
     return result
 
 
+class Away(Protocol):
+    """Vectors that are not held here, and what compares them; ``rows`` are numbers."""
+
+    def vectors(self, rows: NDArray[np.int64]) -> NDArray[np.float32]: ...
+    def similarities(self, rows: NDArray[np.int64], query: NDArray[np.float32]) -> NDArray[np.float32]: ...
+    def nearest(
+        self, rows: NDArray[np.int64], query: NDArray[np.float32], k: int, chosen: NDArray[np.int64] | None
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]: ...
+
+
 @dataclass(frozen=True)
 class Held:
     """What a gallery answers from: an unchanging picture of its rows, in the order of their numbers.
 
-    ``blocks`` hold the vectors (bits of float16 ``[n, D]``), ``table`` the columns :data:`HELD`.
+    ``blocks`` hold the vectors (bits of float16 ``[n, D]``) unless they are ``away``, ``table`` the columns
+    :data:`HELD`.
     """
 
     blocks: tuple[Block, ...] = ()
     table: pa.Table | None = None
+    away: Away | None = None
 
     def __len__(self) -> int:
-        return sum(map(len, self.blocks))
+        return 0 if self.table is None else len(self.table)
 
     def column(self, name: str) -> NDArray[Any]:
         if self.table is None:
@@ -168,18 +181,21 @@ class Held:
         for batch in batches:
             if not len(batch):
                 continue
-            wrong = np.flatnonzero(_digests(batch) != batch.column("digest").to_numpy())
-            if len(wrong):
-                raise DamagedError(f"row {batch.column('row')[int(wrong[0])].as_py()} was changed on disk")
-            block = vectors_of(batch)
-            if blocks and len(blocks[-1]) < SMALL:
-                block = np.concatenate([blocks.pop(), block])
-            blocks.append(block)
+            if self.away is None:
+                wrong = np.flatnonzero(_digests(batch) != batch.column("digest").to_numpy())
+                if len(wrong):
+                    raise DamagedError(
+                        f"row {batch.column('row')[int(wrong[0])].as_py()} was changed on disk"
+                    )
+                block = vectors_of(batch)
+                if blocks and len(blocks[-1]) < SMALL:
+                    block = np.concatenate([blocks.pop(), block])
+                blocks.append(block)
             tables.append(pa.Table.from_batches([batch.select(HELD)]))
         table = pa.concat_tables(tables) if tables else None
         if table is not None and table["row"].num_chunks > 64:
             table = table.combine_chunks()
-        held = Held(tuple(blocks), table)
+        held = replace(self, blocks=tuple(blocks), table=table)
         if (np.diff(held.column("row")) <= 0).any():
             raise DamagedError("two writers numbered their rows at once")
         return held
@@ -194,10 +210,26 @@ class Held:
             start += len(block)
             if part.any():
                 blocks.append(block if part.all() else block[part])
-        return Held(tuple(blocks), self.table.filter(pa.array(kept)).combine_chunks())
+        return replace(self, blocks=tuple(blocks), table=self.table.filter(pa.array(kept)).combine_chunks())
+
+    def nearest(
+        self, queries: NDArray[np.float32], k: int, chosen: NDArray[np.int64] | None
+    ) -> list[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+        """As :func:`reseen.gallery.scoring.nearest`: places and similarities, for each query ``[Q, D]``."""
+        if self.away is None:
+            return scoring.nearest(self.blocks, queries, k, chosen)
+        return [self.away.nearest(self.column("row"), query, k, chosen) for query in queries]
+
+    def similarities(self, query: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Of the query ``[D]`` to every row."""
+        if self.away is None:
+            return scoring.similarities(self.blocks, query)
+        return self.away.similarities(self.column("row"), query)
 
     def vectors(self, places: NDArray[np.int64]) -> NDArray[np.float32]:
         """Rows ``[n, D]`` in float32, at some places."""
+        if self.away is not None:
+            return self.away.vectors(self.column("row")[places])
         edges = np.cumsum([0, *map(len, self.blocks)])
         within = np.searchsorted(edges, places, side="right") - 1
         rows = [self.blocks[b][p - edges[b]].view(np.float16) for b, p in zip(within, places, strict=True)]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import os
+import itertools
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -16,7 +16,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from reseen.errors import ReseenError
-from reseen.gallery.files import Files, is_remote
+from reseen.gallery.bytes import Needles
+from reseen.gallery.files import Files
 from reseen.gallery.rows import HELD, schema, vectors_of
 
 FORMAT = "1"  # of a table; other ones are refused
@@ -41,12 +42,22 @@ class About:
         return f"{self.name} ({self.fingerprint[:12]})"
 
 
+@dataclass(frozen=True)
+class Proof:
+    """Of an erasure: ``files`` of ``bytes`` together were read, and hold pieces of the rows only where rows that stay
+    have the same, which are ``shared``."""
+
+    shared: int
+    files: int
+    bytes: int
+
+
 class Store:
     """The table of one model. Every error of the database is one line that names the gallery."""
 
     def __init__(self, place: str, about: About, table: Any) -> None:
         self.place, self.about, self._table = place, about, table
-        self.files = Files(place)
+        self.files, self.away = Files(place), None  # vectors are read into memory
 
     @classmethod
     def all(cls, place: str) -> list[Store]:
@@ -87,14 +98,12 @@ class Store:
             columns, above = ["vector", *HELD, "digest"], None if after < 0 else f"row > {after}"
             yield from dataset.scanner(columns, filter=above, batch_size=BATCH).to_batches()
 
-    def count(self, dataset: Any) -> int:
+    def kept(self, dataset: Any, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which of these rows, that once were there, still are."""
         with answering(self.place):
-            return int(dataset.count_rows())
-
-    def numbers(self, dataset: Any) -> NDArray[np.int64]:
-        with answering(self.place):
-            numbers: NDArray[np.int64] = dataset.to_table(columns=["row"])["row"].to_numpy()
-            return numbers
+            if int(dataset.count_rows()) == len(rows):
+                return np.ones(len(rows), dtype=np.bool_)
+            return np.isin(rows, _numbers(dataset))
 
     def append(self, rows: pa.Table) -> None:
         """All rows or none."""
@@ -105,16 +114,11 @@ class Store:
         """The number of the next row, ``free`` or above: those of erased rows are not given again."""
         return max(free, int(self.latest().config().get(NEXT, "0")))
 
-    def copy_to(self, place: str) -> int:
-        """All rows into a new table elsewhere; how many."""
-        run = self.about.run
-        if run and not (is_remote(place) or is_remote(self.place)):
-            run = os.path.relpath(os.path.join(self.place, run), place)
-        other, dataset = Store.new(place, replace(self.about, run=run)), self.latest()
-        with answering(place):
-            for batch in dataset.scanner(batch_size=BATCH).to_batches():
-                other.append(pa.Table.from_batches([batch]))
-            return self.count(dataset)
+    def whole(self) -> Iterator[pa.Table]:
+        """All columns of all rows, some at a time, in order."""
+        with answering(self.place):
+            for batch in self.latest().scanner(batch_size=BATCH).to_batches():
+                yield pa.Table.from_batches([batch])
 
     # --- erasing: see erasing.py ---
 
@@ -132,12 +136,12 @@ class Store:
         """Mark rows as deleted; how many there were. Their numbers are not given again."""
         with answering(self.place):
             dataset = self.latest()
-            before = self.count(dataset)
-            last = self.numbers(dataset)[-1:].tolist()
+            before = int(dataset.count_rows())
+            last = _numbers(dataset)[-1:].tolist()
             dataset.update_config({NEXT: str(max([self.next_number(0), *(row + 1 for row in last)]))})
             for some in _in_clause(rows):
                 dataset.delete(some)
-            return before - self.count(dataset)
+            return before - int(dataset.count_rows())
 
     def compact(self, *, erased: bool = False) -> None:
         """Rewrite what holds deleted rows, join small fragments (not to erase: only what has to be is rewritten then),
@@ -159,11 +163,31 @@ class Store:
                 if name.startswith(data) and name.removeprefix(data) not in used:  # a killed writer's
                     self.files.remove(name)
 
+    def proof(self, wanted: Needles) -> Proof:
+        """Read every file for pieces of rows that were erased.
+
+        Raises:
+            ReseenError: one is left, and belongs to no row that stays.
+        """
+        left: dict[bytes, str] = {}
+        names = self.files.names()
+        for name in names:
+            if not name.startswith("erasing-"):  # the note of what is being erased
+                left |= dict.fromkeys(wanted.within(self.files.chunks(name, wanted.longest)), name)
+        shared = Needles(left).within(_together(self.contents(None))) if left else set()
+        gone_wrong = [name for needle, name in left.items() if needle not in shared]
+        if gone_wrong:
+            raise ReseenError(
+                f"bytes of erased rows are still in {self.place}/{gone_wrong[0]}: run reseen forget {self.place} "
+                "--finish; if that does not help, index again into another gallery and delete this one"
+            )
+        return Proof(len(shared), len(names), self.files.size())
+
     def scattered(self) -> bool:
         """Whether small additions left many more files than the rows need."""
         with answering(self.place):
             dataset = self.latest()
-            return len(dataset.get_fragments()) > SMALL_FRAGMENTS + self.count(dataset) // FRAGMENT
+            return len(dataset.get_fragments()) > SMALL_FRAGMENTS + int(dataset.count_rows()) // FRAGMENT
 
     def thumbnails(self, rows: Sequence[int]) -> dict[int, bytes]:
         """JPEG files by row number; rows that are no more are left out."""
@@ -171,23 +195,6 @@ class Store:
         with answering(self.place):
             found = self.latest().to_table(columns=["row", "thumbnail"], filter=f"row IN ({numbers})")
             return dict(zip(found["row"].to_pylist(), found["thumbnail"].to_pylist(), strict=True))
-
-
-def models_in(place: str) -> list[About]:
-    """Whose rows a gallery holds."""
-    return [store.about for store in Store.all(place)]
-
-
-def only_model(place: str) -> About:
-    """Whose rows a gallery holds. Raises ReseenError where that is nobody's, or those of several."""
-    models = models_in(place)
-    if not models:
-        raise ReseenError(f"{place} is no gallery yet: reseen index RUN PATH --gallery {place} begins one")
-    if len(models) > 1:
-        raise ReseenError(
-            f"{place} holds rows of {' and of '.join(map(str, models))}: say of which model with its run"
-        )
-    return models[0]
 
 
 @contextlib.contextmanager
@@ -230,6 +237,17 @@ def give_back() -> None:
     """Return to the system what reading left with the allocator: half as much again as the rows, with glibc."""
     with contextlib.suppress(OSError, AttributeError, TypeError):  # another C library
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def _numbers(dataset: Any) -> NDArray[np.int64]:
+    numbers: NDArray[np.int64] = dataset.to_table(columns=["row"])["row"].to_numpy()
+    return numbers
+
+
+def _together(rows: Iterator[tuple[bytes, bytes, bytes]], size: int = 4096) -> Iterator[bytes]:
+    """Vectors, pictures and names of some rows at a time, one behind the other as in a file."""
+    while some := list(itertools.islice(rows, size)):
+        yield from (b"".join(column) for column in zip(*some, strict=True))
 
 
 def _in_clause(rows: Sequence[int], size: int = 10_000) -> list[str]:

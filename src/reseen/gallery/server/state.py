@@ -234,6 +234,7 @@ class Served:
             self.groups = None
             if receipt is None:
                 return "none of these rows was there"
-            return f"{receipt.rows} rows are erased; {receipt.files} files were read and hold none of their bytes"
+            proof = f"{receipt.files} files were read and hold none of their bytes"
+            return f"{receipt.rows} rows are erased; {proof if receipt.files else 'Qdrant answers with none of them'}"
 
         return self.jobs.start("forget", work)
