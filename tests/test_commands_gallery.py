@@ -95,6 +95,8 @@ def test_forgetting_asks_shows_and_proves(mine: Path, world: Path, monkeypatch: 
     assert "nothing was erased" in refused("forget", mine, "--row", 5)
     monkeypatch.setattr(sys, "stdin", io.StringIO(""))
     assert "say --yes" in refused("forget", mine, "--row", 5)
+    twice = done("forget", mine, "--row", 1, "--row", 2, 3, "--dry-run")
+    assert twice.splitlines()[-1].startswith("3 of 32 rows of")
     said = done("forget", mine, "--like", image, "--above", 0.999, "--dry-run")
     assert "row 5, " in said
     assert said.splitlines()[-1].startswith("1 of 32 rows of")

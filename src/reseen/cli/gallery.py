@@ -41,11 +41,17 @@ def search(commands: Any) -> None:
     more = "where the person is in it, pixels (default: a crop's all, a scene's surest)"
     parser.add_argument("--box", type=float, nargs=4, metavar=("X1", "Y1", "X2", "Y2"), help=more)
     _run(parser)
-    parser.add_argument("--cameras", type=int, nargs="+", metavar="N", help="seen by these cameras only")
-    parser.add_argument("--not-cameras", type=int, nargs="+", metavar="N", help="seen by other cameras only")
+    parser.add_argument(
+        "--cameras", type=int, nargs="+", action="extend", metavar="N", help="seen by these cameras only"
+    )
+    parser.add_argument(
+        "--not-cameras", type=int, nargs="+", action="extend", metavar="N", help="seen by other cameras only"
+    )
     parser.add_argument("--after", metavar="TIME", help=f"seen at or after it, {UTC_HINT}")
     parser.add_argument("--before", metavar="TIME", help="seen before it")
-    parser.add_argument("--sources", nargs="+", metavar="NAME", help="in these files, or below these folders")
+    parser.add_argument(
+        "--sources", nargs="+", action="extend", metavar="NAME", help="in these files, or below these folders"
+    )
     parser.add_argument("--top", type=int, default=10, metavar="K", help="(default: %(default)s)")
     parser.add_argument("--rerank", action="store_true", help="order the first 200 by common neighbours")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write what is found")
@@ -61,11 +67,15 @@ def forget(commands: Any) -> None:
         commands, "forget", "erase rows of a gallery, and prove that their bytes are gone", load
     )
     _place(parser)
-    parser.add_argument("--row", type=int, nargs="+", default=[], dest="rows", metavar="N")
+    parser.add_argument("--row", type=int, nargs="+", action="extend", default=[], dest="rows", metavar="N")
     more = "a walk through a video, as reseen search shows it"
-    parser.add_argument("--track", nargs="+", default=[], dest="tracks", metavar="SOURCE#N", help=more)
+    parser.add_argument(
+        "--track", nargs="+", action="extend", default=[], dest="tracks", metavar="SOURCE#N", help=more
+    )
     more = "files, or folders with all below them"
-    parser.add_argument("--source", nargs="+", default=[], dest="sources", metavar="NAME", help=more)
+    parser.add_argument(
+        "--source", nargs="+", action="extend", default=[], dest="sources", metavar="NAME", help=more
+    )
     parser.add_argument("--like", type=Path, metavar="IMAGE", help="who is similar to the person of an image")
     parser.add_argument("--above", type=float, metavar="SIMILARITY", help="from which on, with --like")
     parser.add_argument("--expired", action="store_true", help="rows whose time has come")
