@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hmac
 import struct
 import tempfile
 import zlib
@@ -239,6 +240,53 @@ def test_too_many_bytes_are_refused_by_their_length_and_as_they_come(client: Tes
     assert "100,000 bytes" in detail(client.post("/api/find", content=pieces), 413)  # chunked
     assert "bytes" in detail(client.post("/api/search", content=b" " * (JSON_BYTES + 1)), 413)
     assert "bytes" in detail(client.post("/api/search", headers={"content-length": "-1"}), 413)
+
+
+def test_a_body_that_trickles_in_is_given_up(state: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reseen.gallery.server.guard.BODY_SECONDS", 0.05)
+    answers: list[dict[str, Any]] = []
+
+    async def ask() -> None:
+        pieces = iter([{"type": "http.request", "body": b"\xff\xd8", "more_body": True}])
+
+        async def receive() -> Any:
+            return next(pieces, None) or await asyncio.sleep(30)
+
+        async def send(message: Any) -> None:
+            answers.append(message)
+
+        about = {
+            "type": "http",
+            "method": "POST",
+            "path": "/api/find",
+            "raw_path": b"/api/find",
+            "scheme": "http",
+        }
+        scope = {
+            **about,
+            "query_string": b"",
+            "headers": [(b"host", b"127.0.0.1")],
+            "client": ("127.0.0.1", 1),
+        }
+        await asyncio.wait_for(client_of(state).app({**scope, "http_version": "1.1"}, receive, send), 20)
+
+    asyncio.run(ask())
+    assert answers[0]["status"] == 408
+    assert b"too long to arrive: send it again" in answers[1]["body"]
+
+
+def test_tokens_are_compared_in_constant_time_and_never_printed(
+    state: Served, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    compared = []
+    compare = hmac.compare_digest
+    monkeypatch.setattr(hmac, "compare_digest", lambda one, other: compared.append(1) or compare(one, other))
+    token = Token(WORD)
+    locked = client_of(state, token=token)
+    assert locked.get("/api/gallery", headers={"authorization": f"Bearer {WORD[:-1]}x"}).status_code == 401
+    assert locked.get("/api/gallery", headers={"authorization": f"Bearer {WORD}"}).status_code == 200
+    assert len(compared) == 2
+    assert WORD not in repr(token) + str(vars(locked)) + caplog.text
 
 
 @pytest.mark.parametrize("size", [(400, 400), (12_000, 12_000), (60_000, 60_000)])

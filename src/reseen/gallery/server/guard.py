@@ -6,6 +6,7 @@ fails on ``Host``, a form or script of another origin on ``Origin`` and ``Sec-Fe
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import secrets
@@ -26,6 +27,7 @@ LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 COOKIE = "reseen"
 LEAST_TOKEN = 16  # characters: what cannot be guessed needs no limit on guesses
 JSON_BYTES = 2**21  # of a body that is no picture
+BODY_SECONDS = 60.0  # in which all of a body has to arrive: who sends a byte a minute holds no place for long
 UPLOADS = ("/api/find", "/api/rows")
 OPEN = ("/healthz", "/sign-in", "/api/sign-in")  # without a token, and /static/
 POLICY = (
@@ -130,12 +132,18 @@ class Guard:
         return self.upload_bytes if path in UPLOADS else JSON_BYTES
 
     def _counted(self, scope: Scope, receive: Receive) -> Receive:
-        """A body may come without its length."""
-        most, count = self._most(scope["path"]), 0
+        """A body may come without its length, and slowly."""
+        most, count, whole = self._most(scope["path"]), 0, False
+        until = asyncio.get_running_loop().time() + BODY_SECONDS
 
         async def counted() -> Message:
-            nonlocal count
-            message = await receive()
+            nonlocal count, whole
+            try:
+                async with asyncio.timeout_at(None if whole else until):
+                    message = await receive()
+            except TimeoutError:
+                raise HTTPException(408, "the request took too long to arrive: send it again") from None
+            whole = not message.get("more_body", False)
             count += len(message.get("body", b""))
             if count > most:
                 raise HTTPException(413, too_large(most), {"connection": "close"})
