@@ -51,6 +51,27 @@ def test_a_folder_that_is_removed_meanwhile_ends_the_training(words: list[str], 
     assert not (tmp_path / "run" / "config.yaml").exists()
 
 
+def test_a_picture_that_vanishes_while_it_is_trained_on_is_named_and_no_epoch_is_lost(
+    words: list[str], tmp_path: Path
+) -> None:
+    last = tmp_path / "run" / "checkpoint" / "last.safetensors"
+    training = processes.reseen(*words)
+    waited(last, training)
+    picture = sorted((tmp_path / "photos").iterdir())[3]
+    kept = picture.read_bytes()
+    picture.unlink()
+    status, said = training.wait(60)
+    assert (status, "Traceback" in said) == (2, False)
+    assert said.splitlines()[-1] == f"reseen: {picture} cannot be read: No such file or directory"
+    assert "other images than --data holds now" in refused(*words, "--resume")
+    picture.write_bytes(kept)
+    before = last.stat().st_mtime_ns
+    again = processes.reseen(*words, "--resume")
+    while last.stat().st_mtime_ns == before and again.running:
+        time.sleep(0.02)
+    assert "continuing" in again.kill()
+
+
 def test_a_folder_that_is_made_anew_is_another_one(tmp_path: Path) -> None:
     with held(tmp_path / "run") as still_there:
         still_there()
