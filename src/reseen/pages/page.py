@@ -76,13 +76,13 @@ def slug(title: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-") or "section"
 
 
-def write_report(run: Path, *, sections: Iterable[Section], title: str = "", lede: str = "") -> Path:
-    """Write ``run/report/index.html`` and the figures beside it; each file is replaced as a whole.
+def write_report(run_dir: Path, *, sections: Iterable[Section], title: str = "", lede: str = "") -> Path:
+    """Write ``run_dir/report/index.html`` and the figures beside it; each file is replaced as a whole.
 
     Returns the page's path. Raises :class:`ReseenError` for a picture that is no PNG, or a folder that
     cannot be written.
     """
-    folder = run / "report"
+    folder = run_dir / "report"
     parts: list[Part] = []
     for section in sections:
         anchor = slug(section.title)
@@ -90,7 +90,7 @@ def write_report(run: Path, *, sections: Iterable[Section], title: str = "", led
             anchor += "-x"
         parts.append(Part(section, anchor, _picture(section, folder / f"{anchor}.png")))
     template = TEMPLATES.get_template("report.html")
-    page = template.render(heading=title or run.resolve().name, lede=lede, parts=parts)
+    page = template.render(heading=title or run_dir.resolve().name, lede=lede, parts=parts)
     target = folder / "index.html"
     write_file(target, page)
     return target

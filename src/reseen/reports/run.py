@@ -89,34 +89,34 @@ EPOCH_COLUMNS: tuple[tuple[str, tuple[str, ...], bool], ...] = (  # heading, key
 
 
 def run_report(
-    run: Path, *, words: Words = OF_CROPS, sections: Sequence[Section] = (), title: str = ""
+    run_dir: Path, *, words: Words = OF_CROPS, sections: Sequence[Section] = (), title: str = ""
 ) -> Path:
-    """Write ``run/report/index.html`` from what the run folder holds; returns its path.
+    """Write ``run_dir/report/index.html`` from what the run folder holds; returns its path.
 
     Reads ``config.yaml``, ``metrics.jsonl``, ``environment.json``, ``evaluations.jsonl``,
     ``report/comparison.json`` (:func:`save_comparison`) and pictures ``report/*.png``. What is
     missing is left out, and the page says so. ``sections`` are put behind the results. Raises
-    :class:`ReseenError` when ``run`` is no run folder or cannot be written.
+    :class:`ReseenError` when ``run_dir`` is no run folder or cannot be written.
     """
-    if not (run / "config.yaml").exists() and not (run / "metrics.jsonl").exists():
+    if not (run_dir / "config.yaml").exists() and not (run_dir / "metrics.jsonl").exists():
         raise ReseenError(
-            f"{run} is not a run folder (no config.yaml, no metrics.jsonl): train with --run {run}"
+            f"{run_dir} is not a run folder (no config.yaml, no metrics.jsonl): train with --run {run_dir}"
         )
-    metrics, config = read_metrics(run), read_config(run)
+    metrics, config = read_metrics(run_dir), read_config(run_dir)
     parts = [
         _results(metrics, config, words),
-        *_comparison(run),
+        *_comparison(run_dir),
         *sections,
         *_warnings(metrics),
         *_curves(metrics),
-        *pictures(run, words.pictures, sections),
+        *pictures(run_dir, words.pictures, sections),
         *_epochs(metrics, words.persons),
-        *evaluations(run),
-        *left_out(run),
-        *settings(run),
+        *evaluations(run_dir),
+        *left_out(run_dir),
+        *settings(run_dir),
     ]
-    name = f"{config.get('recipe') or config.get('method') or 'run'} · {run.resolve().name}"
-    return write_report(run, sections=parts, title=title or name, lede=_lede(metrics, config, words))
+    name = f"{config.get('recipe') or config.get('method') or 'run'} · {run_dir.resolve().name}"
+    return write_report(run_dir, sections=parts, title=title or name, lede=_lede(metrics, config, words))
 
 
 def _lede(metrics: Sequence[Epoch], config: Mapping[str, Any], words: Words) -> str:
@@ -189,14 +189,14 @@ def _results(metrics: Sequence[Epoch], config: Mapping[str, Any], words: Words) 
     return Section("Result", text, table=Table(columns, tuple(rows), "Scores in %." if keys else ""))
 
 
-def save_comparison(run: Path, rows: Sequence[Mapping[str, object]]) -> None:
+def save_comparison(run_dir: Path, rows: Sequence[Mapping[str, object]]) -> None:
     """Keep rows of :func:`summary_table` in the run folder, so that every later report shows them too."""
     content = to_json([dict(row) for row in rows], indent=2) + "\n"
-    write_file(run / "report" / "comparison.json", content)
+    write_file(run_dir / "report" / "comparison.json", content)
 
 
-def _comparison(run: Path) -> list[Section]:
-    path = run / "report" / "comparison.json"
+def _comparison(run_dir: Path) -> list[Section]:
+    path = run_dir / "report" / "comparison.json"
     try:
         return [Section("Comparison", table=summary_table(from_json(path.read_text())))]
     except FileNotFoundError:
@@ -253,11 +253,13 @@ def _curves(metrics: Sequence[Epoch]) -> list[Section]:
     return [Section("Curves", text, figure=figure, alt=alt)]
 
 
-def pictures(run: Path, texts: Mapping[str, str], others: Sequence[Section] = ()) -> list[Section]:
+def pictures(run_dir: Path, texts: Mapping[str, str], others: Sequence[Section] = ()) -> list[Section]:
     """The PNG files of the report folder, those named in ``texts`` first. Figures of ``others`` are not shown twice."""
     taken = {slug(section.title) for section in others}
     found = {
-        path.stem: path for path in sorted((run / "report").glob("*.png")) if not path.name.startswith(".")
+        path.stem: path
+        for path in sorted((run_dir / "report").glob("*.png"))
+        if not path.name.startswith(".")
     }
     order = [*texts, *(name for name in found if name not in texts)]
     sections, missing = [], []
@@ -309,8 +311,8 @@ def _epochs(metrics: Sequence[Epoch], what: str) -> list[Section]:
     return [Section("Epochs", text, table=table, folded=len(metrics) > LONG)]
 
 
-def evaluations(run: Path) -> list[Section]:
-    rows = read_lines(run / EVALUATIONS, key="mean_ap").records
+def evaluations(run_dir: Path) -> list[Section]:
+    rows = read_lines(run_dir / EVALUATIONS, key="mean_ap").records
     if not rows:
         return []
     text = "What `reseen evaluate` measured afterwards, in the order of the calls."
@@ -325,19 +327,19 @@ def covered(row: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in row.items() if key not in counts} | kept
 
 
-def left_out(run: Path) -> list[Section]:
+def left_out(run_dir: Path) -> list[Section]:
     """Lines of the run's files that cannot be read, each named."""
     files = ((METRICS, "epoch"), (EVALUATIONS, "mean_ap"))
-    lines = tuple(line for name, key in files for line in read_lines(run / name, key=key).left_out)
+    lines = tuple(line for name, key in files for line in read_lines(run_dir / name, key=key).left_out)
     return [Section("Left out", "Lines that cannot be read.", items=lines)] if lines else []
 
 
-def settings(run: Path) -> list[Section]:
+def settings(run_dir: Path) -> list[Section]:
     """Configuration and environment as they were written."""
     sections = []
     for title, name in (("Configuration", "config.yaml"), ("Environment", "environment.json")):
         try:
-            sections.append(Section(title, code=(run / name).read_text(errors="replace"), folded=True))
+            sections.append(Section(title, code=(run_dir / name).read_text(errors="replace"), folded=True))
         except OSError:
             sections.append(Section(title, f"{name} is missing from the run folder and is left out."))
     return sections

@@ -18,10 +18,10 @@ STEPS = (
 )
 
 
-def two_step_report(run: Path) -> Path:
+def two_step_report(run_dir: Path) -> Path:
     """Write RUN/report/index.html from what the run folder holds; returns its path."""
-    metrics = read_metrics(run)
-    crops = run / "crops"
+    metrics = read_metrics(run_dir)
+    crops = run_dir / "crops"
     cut = in_words(read_summary(crops)) if (crops / MANIFEST).exists() else "not cut out yet"
     result = Section("Result", "There are no scores yet, or the data has no queries.")
     if metrics and "test" in metrics[-1]:
@@ -36,14 +36,14 @@ def two_step_report(run: Path) -> Path:
     sections = [
         result,
         Section("Steps", items=tuple(step.format(crops=cut) for step in STEPS)),
-        *pictures(run, texts),
-        *evaluations(run),
-        *left_out(run),
-        *settings(run),
+        *pictures(run_dir, texts),
+        *evaluations(run_dir),
+        *left_out(run_dir),
+        *settings(run_dir),
     ]
     return write_report(
-        run,
+        run_dir,
         sections=sections,
-        title=f"two-step · {run.resolve().name}",
+        title=f"two-step · {run_dir.resolve().name}",
         lede="A detector, then re-identification of what it cut out.",
     )

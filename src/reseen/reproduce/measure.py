@@ -133,50 +133,54 @@ def measure(job: Job, out: Path) -> Result:
     return result
 
 
-def _scores(job: Job, run: Path) -> tuple[Scores, NDArray[np.float64]]:
+def _scores(job: Job, run_dir: Path) -> tuple[Scores, NDArray[np.float64]]:
     """By the way of choosing an epoch, and the average precision of each query at the last one."""
     if job.row.branch or job.row.paths:
-        return _scored_anew(job, run)
-    history = read_metrics(run)
+        return _scored_anew(job, run_dir)
+    history = read_metrics(run_dir)
     scored = {int(record["epoch"]): at(record, "test") for record in history}
     scored = {epoch: test for epoch, test in scored.items() if test and test.get("mean_ap") is not None}
     if not scored:
-        raise ReseenError(f"{run}: metrics.jsonl has no test scores: delete the run folder to train it again")
+        raise ReseenError(
+            f"{run_dir}: metrics.jsonl has no test scores: delete the run folder to train it again"
+        )
     last = max(scored)
     scores: Scores = {"last": {"epoch": last, **scored[last]}}
     for way, epoch in chosen_epochs(history).items() if len(job.steps) == 1 else ():
         if way != "last":
-            found = scored.get(epoch) or _score_checkpoint(job, run, way)[0]
+            found = scored.get(epoch) or _score_checkpoint(job, run_dir, way)[0]
             scores[way] = {"epoch": epoch, **found}
-    return scores, _read(run, PER_QUERY, lambda _: np.load(run / PER_QUERY))
+    return scores, _read(run_dir, PER_QUERY, lambda _: np.load(run_dir / PER_QUERY))
 
 
-def _scored_anew(job: Job, run: Path) -> tuple[Scores, NDArray[np.float64]]:
+def _scored_anew(job: Job, run_dir: Path) -> tuple[Scores, NDArray[np.float64]]:
     """The last epoch by another branch or other paths than training scores; nothing else is chosen."""
-    record, per_query = _score_checkpoint(job, run, "last")
-    epoch = max(int(record["epoch"]) for record in read_metrics(run))
+    record, per_query = _score_checkpoint(job, run_dir, "last")
+    epoch = max(int(record["epoch"]) for record in read_metrics(run_dir))
     return {"last": {"epoch": epoch, **record}}, per_query
 
 
-def _score_checkpoint(job: Job, run: Path, way: str) -> tuple[Mapping[str, Any], NDArray[np.float64]]:
+def _score_checkpoint(job: Job, run_dir: Path, way: str) -> tuple[Mapping[str, Any], NDArray[np.float64]]:
     """Score the checkpoint that was kept by ``way``, as the row asks."""
     how = Scoring(epoch=way, branch=job.row.branch, view=job.row.view, paths=job.row.paths)
     with Progress() as progress:
-        scored = job.kind.task.score(run, job.data, how, progress)[0]
+        scored = job.kind.task.score(run_dir, job.data, how, progress)[0]
     return scored.scores, scored.average_precision
 
 
-def _read(run: Path, name: str, parse: Callable[[bytes], Any]) -> Any:
+def _read(run_dir: Path, name: str, parse: Callable[[bytes], Any]) -> Any:
     """A file of a run folder; where it is gone or broken the whole row has to be made again."""
     try:
-        return parse((run / name).read_bytes())
+        return parse((run_dir / name).read_bytes())
     except (OSError, ValueError, EOFError) as error:
-        raise ReseenError(f"{run / name} cannot be read ({error}): delete {run} to train it again") from error
+        raise ReseenError(
+            f"{run_dir / name} cannot be read ({error}): delete {run_dir} to train it again"
+        ) from error
 
 
-def _training_seconds(job: Job, run: Path) -> float:
+def _training_seconds(job: Job, run_dir: Path) -> float:
     """Of all epochs together, however often the run was interrupted."""
-    folders = [part for part, _ in job.kind.task.parts(run, job.data)] or [run]
+    folders = [part for part, _ in job.kind.task.parts(run_dir, job.data)] or [run_dir]
     return sum(
         float(at(record, "seconds", "epoch") or 0) for folder in folders for record in read_metrics(folder)
     )

@@ -38,9 +38,9 @@ def pictures(table: Table, jobs: Mapping[str, Job], data: Any, out: Path, folder
     return [Section(found.title, figure=path) for path in draw(folder, [found])] if found is not None else []
 
 
-def test_curve(run: Path) -> Curve:
+def test_curve(run_dir: Path) -> Curve:
     """Epochs of a run that were scored, and their test mAP."""
-    scored = [(int(record["epoch"]), at(record, "test", "mean_ap")) for record in read_metrics(run)]
+    scored = [(int(record["epoch"]), at(record, "test", "mean_ap")) for record in read_metrics(run_dir)]
     kept = [(epoch, float(value)) for epoch, value in scored if value is not None]
     return [epoch for epoch, _ in kept], [value for _, value in kept]
 

@@ -47,13 +47,13 @@ def chosen_file(run_dir: Path, epoch: str) -> Path:
     return path
 
 
-def read_metrics(run: Path) -> list[dict[str, Any]]:
-    """The epochs of ``run/metrics.jsonl``, in order; an empty list where there is no such file.
+def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
+    """The epochs of ``run_dir/metrics.jsonl``, in order; an empty list where there is no such file.
 
     Lines that cannot be read are left out (see :func:`read_lines`). Of an epoch that was written twice the later line
     counts.
     """
-    lines = read_lines(run / METRICS, key="epoch").records
+    lines = read_lines(run_dir / METRICS, key="epoch").records
     epochs = {int(line["epoch"]): line for line in lines}
     return [epochs[number] for number in sorted(epochs)]
 
@@ -97,14 +97,14 @@ def write_array(path: Path, values: NDArray[Any]) -> None:
     write_file(path, buffer.getvalue())
 
 
-def keep_per_query(run: Path) -> Callable[[NDArray[np.float64]], None]:
+def keep_per_query(run_dir: Path) -> Callable[[NDArray[np.float64]], None]:
     """What writes each query's average precision into a run folder, for paired comparisons."""
-    return partial(write_array, run / PER_QUERY)
+    return partial(write_array, run_dir / PER_QUERY)
 
 
-def read_config(run: Path) -> Mapping[str, Any]:
+def read_config(run_dir: Path) -> Mapping[str, Any]:
     try:
-        config = yaml.safe_load((run / "config.yaml").read_text())
+        config = yaml.safe_load((run_dir / "config.yaml").read_text())
     except (OSError, ValueError, yaml.YAMLError):
         return {}
     return config if isinstance(config, dict) else {}
