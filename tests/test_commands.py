@@ -122,7 +122,7 @@ def test_doctor_says_what_the_folder_is(world):
     for part in ("train: 32 images, 8 identities, 2 cameras", "query: 10 images", "gallery: 20 images"):
         assert part in said
     assert "every image can be read" in said
-    assert "scores: of 10 queries 10 have their person under another camera" in said
+    assert "scores: cross-camera, scored 10 of 10 queries" in said
     assert "to train: reseen train cacl" in said
     assert "precision" in done("doctor")
 

@@ -11,12 +11,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
 
 import reseen
 from command_runs import ONE_EPOCH, contents, done, lines
+from reseen.data import examine
 from reseen.errors import ReseenError
+from reseen.evaluation import foresee
 from scene_worlds import coco
-from test_cli import refused
+from test_cli import call, refused
 
 Row = tuple[str, str, int, object]  # part, file name of the world, identity, camera
 
@@ -162,6 +167,7 @@ def test_a_part_is_named_wherever_its_score_is(partial: Path, tmp_path: Path) ->
     assert COUNTS.items() <= test.items()
     said = done("evaluate", run, "--data", partial)
     assert f"(cross-camera, {PARTIAL} in the gallery)" in said
+    assert f"scores: cross-camera, {PARTIAL} in the gallery" in done("doctor", partial)
     (scored,) = lines(run / "evaluations.jsonl")
     assert COUNTS.items() <= scored.items()
     assert scored["mean_ap"] == pytest.approx(test["mean_ap"])
@@ -173,6 +179,61 @@ def test_a_part_is_named_wherever_its_score_is(partial: Path, tmp_path: Path) ->
     assert f"(cross-camera, {PARTIAL} in the gallery)" in done(
         "evaluate", "--features", npz, "--data", partial
     )
+
+
+# --- what the doctor foresees ---
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Six of them, the first two with the same bytes."""
+    root = tmp_path_factory.mktemp("pictures")
+    for number in range(6):
+        Image.new("RGB", (4, 8), (40 * max(1, number), 0, 0)).save(root / f"{number}.png")
+    return sorted(root.iterdir())
+
+
+def part(
+    name: str, identities: tuple[object, ...]
+) -> st.SearchStrategy[list[tuple[str, int, object, object]]]:
+    image = st.tuples(
+        st.just(name), st.integers(0, 5), st.sampled_from(identities), st.sampled_from(("", 1, 2))
+    )
+    return st.lists(image, min_size=1, max_size=5, unique_by=lambda row: row[1])
+
+
+@settings(max_examples=60)
+@given(asked=part("query", (1, 2, 3)), searched=part("gallery", (-1, 0, 1, 2, 3)))
+def test_the_doctor_foresees_what_evaluate_says(
+    pictures: list[Path],
+    asked: list[tuple[str, int, object, object]],
+    searched: list[tuple[str, int, object, object]],
+) -> None:
+    """Word by word, by both protocols: unknown cameras, junk, distractors and copies included."""
+    data = pictures[0].parent.parent / "mine.csv"
+    with open(data, "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("split", "path", "identity", "camera"))
+        writer.writerows((name, pictures[row], who, camera) for name, row, who, camera in asked + searched)
+    npz = features(data, data.with_suffix(".npz"))
+    report = foresee(examine(data))
+    facts = [fact for fact in report.facts if fact.startswith("scores: ")]
+    words = ("evaluate", "--features", npz, "--data", data, "--protocol")
+    code, out, err = call(*words, "cross-camera")
+    if code:
+        assert err.removeprefix("reseen: ").rstrip() in report.warnings
+        assert not any("cross-camera" in fact for fact in facts)
+    else:
+        assert f"scores: {scored_in(out)}" in facts
+    if not code and "only under the same camera" not in out:
+        return  # the other protocol scores no more
+    code, out, _ = call(*words, "same-camera")
+    assert facts[-1] == ("scores: none" if code else f"scores: {scored_in(out)} (--protocol same-camera)")
+
+
+def scored_in(said: str) -> str:
+    """Protocol and coverage behind the scores of the last line."""
+    return said.rstrip().rpartition("  (")[2].removesuffix(")")
 
 
 # --- scenes ---
@@ -209,6 +270,7 @@ def test_a_copy_of_the_querys_scene_is_no_answer(
     }
     data = scenes(tmp_path / "some", some, {"copy1.png": "q1.png", "copy2.png": "q2.png"})
     words = "scored 1 of 3 queries: 1 only in the query's own picture, 1 nowhere in the gallery"
+    assert f"scores: {words}" in done("doctor", data)
     for run in (search_run, two_step_run):
         said = done("evaluate", run, "--data", data)
         assert words in said
@@ -222,10 +284,12 @@ def test_a_copy_of_the_querys_scene_is_no_answer(
         done("report", run)
         assert "1 of 3" in (run / "report" / "index.html").read_text()
     only = scenes(tmp_path / "only", {"q1.png": [1], "copy1.png": [1]}, {"copy1.png": "q1.png"})
+    foreseen = done("doctor", only)
     for run in (search_run, two_step_run):
         before = contents(run)
         line = refused("evaluate", run, "--data", only)
         assert "1 only in a copy of the query's own scene, 0 nowhere in the gallery" in line
+        assert f"warning: {line}" in foreseen
         assert contents(run) == before
         assert "--protocol is not for" in refused(
             "evaluate", run, "--data", data, "--protocol", "same-camera"

@@ -11,6 +11,7 @@ from reseen.data import examine
 from reseen.data.benchmarks import KNOWN
 from reseen.data.doctor import FEW
 from reseen.errors import ReseenError
+from reseen.evaluation import foresee
 
 
 def touch(root: Path, *names: str) -> Path:
@@ -48,7 +49,7 @@ def test_a_part_of_market(tmp_path: Path) -> None:
 
 def test_a_healthy_folder_of_ones_own(tmp_path: Path) -> None:
     touch(tmp_path, *(f"cam{number % 2}_{number}.jpg" for number in range(40)))
-    report = examine(tmp_path, camera_pattern=r"cam(\d)")
+    report = foresee(examine(tmp_path, camera_pattern=r"cam(\d)"))
     assert report.healthy
     assert report.lines()[1:] == [
         "  train: 40 images, 2 cameras (0, 1)",
@@ -129,25 +130,25 @@ def test_pictures_that_are_twice_are_named_by_part(tmp_path: Path) -> None:
         (
             ("train/a/c1_1", "query/b/c1_1", "gallery/b/c2_1"),
             r"c(\d)",
-            "of 1 queries 1 have their person under",
+            "cross-camera, scored 1 of 1 queries",
             None,
         ),
         (
             ("train/a/c1_1", "query/b/c1_1", "gallery/b/c1_2", "query/x/c1_1", "gallery/y/c1_2"),
             r"c(\d)",
-            "of 2 queries 0 have their person under another camera, 1 only under the same one, 1 nowhere",
-            "--protocol same-camera",
+            "same-camera, scored 1 of 2 queries: 1 nowhere in the gallery (--protocol same-camera)",
+            "camera: 1 only under the same, 1 nowhere in the gallery; give images of another camera, or score",
         ),
         (
             ("train/a/1", "test/b/1", "test/b/2"),
             None,
-            "1 of 1 queries have their person in",
-            "without cameras only",
+            "same-camera, scored 1 of 1 queries (--protocol same-camera)",
+            "1 under cameras that nobody knows; say which camera took each image",
         ),
         (
             ("train/b/1", "query/b/2", "gallery/b/3"),
             None,
-            "1 of 1 queries",
+            "same-camera, scored 1 of 1 queries",
             "1 persons are trained on and tested on",
         ),
         (("query/b/2", "train/b/1"), None, "the gallery part is missing", None),
@@ -157,9 +158,17 @@ def test_pictures_that_are_twice_are_named_by_part(tmp_path: Path) -> None:
 def test_what_can_be_scored_is_foreseen(
     tmp_path: Path, names: tuple[str, ...], pattern: str | None, scores: str, warning: str | None
 ) -> None:
-    report = examine(touch(tmp_path, *(f"{name}.png" for name in names)), camera_pattern=pattern)
+    report = foresee(examine(touch(tmp_path, *(f"{name}.png" for name in names)), camera_pattern=pattern))
     assert scores in report.facts[1]
     assert warning is None or any(warning in line for line in report.warnings)
+
+
+def test_an_answer_that_cannot_be_read_is_none(tmp_path: Path) -> None:
+    root = touch(tmp_path, *(f"{name}.png" for name in ("train/a/c1_1", "query/b/c1_1", "gallery/b/c2_1")))
+    (root / "gallery/b/c2_1.png").write_bytes(b"damaged")
+    touch(root, "gallery/d/c2_1.png")
+    (warning,) = foresee(examine(root, camera_pattern=r"c(\d)")).warnings[-1:]
+    assert "0 only under the same, 1 nowhere in the gallery" in warning
 
 
 def test_images_that_are_hardly_crops_are_a_warning(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from scipy.io import savemat
 
 from reseen.data import examine
 from reseen.errors import ReseenError
+from reseen.evaluation import foresee
 from scene_worlds import coco, cuhk_sysu, picture, prw, structs
 
 
@@ -15,7 +16,7 @@ def test_a_part_of_cuhk_sysu(tmp_path: Path) -> None:
     cuhk_sysu(tmp_path)
     (tmp_path / "Image/SSM/s6.jpg").write_bytes(b"")
     (tmp_path / "Image/SSM/s8.jpg").unlink()
-    report = examine(tmp_path)
+    report = foresee(examine(tmp_path))
     assert report.name == "CUHK-SYSU"
     assert not report.healthy
     text = "\n".join(report.lines())
@@ -43,7 +44,7 @@ def test_the_usual_gallery_is_missed(tmp_path: Path) -> None:
 def test_a_damaged_protocol_is_a_warning(tmp_path: Path) -> None:
     cuhk_sysu(tmp_path)
     (tmp_path / "annotation/test/train_test/TestG100.mat").write_bytes(b"nothing")
-    assert any("TestG100.mat is damaged" in warning for warning in examine(tmp_path).warnings)
+    assert any("TestG100.mat is damaged" in warning for warning in foresee(examine(tmp_path)).warnings)
 
 
 def test_a_whole_set_is_recognised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

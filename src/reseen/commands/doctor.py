@@ -16,6 +16,7 @@ from torch import Tensor
 from reseen.config import Config, resolve
 from reseen.data import examine
 from reseen.errors import ReseenError
+from reseen.evaluation import foresee
 from reseen.methods import get_method
 from reseen.methods.common import embed_clean
 from reseen.models import resolve_device, resolve_precision
@@ -59,17 +60,19 @@ def doctor(
             identity_pattern=identity_pattern,
             progress=progress.counter("check images"),
         )
-    print("\n".join(report.lines()))
-    if not report.crops:
+    print("\n".join(foresee(report).lines()))
+    images = report.crops
+    if images is None or not images.train:
         return
-    recipe, more = _recipe(len(report.crops), device)
+    recipe, more = _recipe(len(images.train), device)
     patterns = (("--camera-pattern", camera_pattern), ("--identity-pattern", identity_pattern))
     words = ["reseen train cacl --data", shlex.quote(str(path))]
     words += [f"{option} {shlex.quote(pattern)}" for option, pattern in patterns if pattern is not None]
     print("  to train:", *words, "--recipe", recipe, *(f"--set {one}" for one in more))
     if timed:
         config = resolve(recipe, None, [*more, *settings], "none")  # random weights take as long
-        print(f"  {how_long(config, report.crops, report.tested)}")
+        tested = sum(len(part) for part in (images.query, images.gallery) if part is not None)
+        print(f"  {how_long(config, images.train, tested)}")
     else:
         print("  how long that takes here: reseen doctor PATH --time, which trains a few steps")
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,16 +13,14 @@ from reseen.config import ClusterConfig
 from reseen.data.benchmarks import KNOWN, KNOWN_CAMERAS, persons
 from reseen.data.images import measure_images
 from reseen.data.layouts import is_market_layout, is_msmt17_layout
-from reseen.data.parts import folder_per_person
 from reseen.data.paths import shown
-from reseen.data.queries import outlook
 from reseen.data.readers import open_data
 from reseen.data.same import doubles
 from reseen.data.scene_doctor import KNOWN as KNOWN_SCENES
 from reseen.data.scene_doctor import QuerySplit, SceneSplit, examine_scenes
 from reseen.data.scenes import search_layout
 from reseen.errors import ReseenError
-from reseen.records import DISTRACTOR, Crop, Labels, ReidData, SearchData, cameras_of
+from reseen.records import DISTRACTOR, Crop, LabelledCrops, Labels, ReidData, SearchData, cameras_of
 
 FEW = 20  # lines of one kind that are written out
 WIDE = 0.5  # share of images wider than high, beyond which they are hardly crops
@@ -66,8 +64,8 @@ class Split:
 class Report:
     """What :func:`examine` found. ``damaged`` and ``skipped`` name files, ``warnings`` say what to do.
 
-    ``layout``: what it was read as; ``facts``: sizes, and what can be scored by which protocol; ``crops``: what could
-    be trained on, ``tested`` how many images of query and gallery there are.
+    ``layout``: what it was read as; ``facts``: what else is known, a line each; ``crops`` or ``scenes``: the data
+    without the images that cannot be read. What can be scored is :func:`reseen.evaluation.foresee`'s to say.
     """
 
     name: str
@@ -78,8 +76,8 @@ class Report:
     warnings: tuple[str, ...]
     layout: str = "scenes with boxes"
     facts: tuple[str, ...] = ()
-    crops: tuple[Crop, ...] = ()
-    tested: int = 0
+    crops: ReidData | None = None
+    scenes: SearchData | None = None
 
     @property
     def healthy(self) -> bool:
@@ -133,18 +131,16 @@ def examine(
     sizes, damaged = measure_images(images, progress=progress)
     same = doubles({name: [crop.path for crop in crops] for name, crops, _ in parts})
     size_line, *odd = _sizes(sizes)
-    scored, *unscored = outlook(data, asks_folders=folder_per_person(data))
     return Report(
         name=data.name,
         root=data.root,
         splits=splits,
         damaged=damaged,
         skipped=data.skipped,
-        warnings=(*_warnings(data, splits), *odd, *map(_doubled, same.items()), *unscored),
+        warnings=(*_warnings(data, splits), *odd, *map(_doubled, same.items())),
+        crops=_usable(data, {crop.path for crop, size in zip(images, sizes, strict=True) if size[0]}),
         layout=data.layout,
-        facts=(size_line, scored),
-        tested=sum(len(part) for part in (data.query, data.gallery) if part is not None),
-        crops=tuple(data.train[row] for row in np.flatnonzero(sizes[: len(data.train), 0]).tolist()),
+        facts=(size_line,),
     )
 
 
@@ -175,12 +171,12 @@ def _examine_scenes(
             "a pattern for cameras or persons is for plain folders of crops: leave it out for scenes"
         )
     data = read(place)
-    splits, damaged, skipped, warnings = examine_scenes(data, progress=progress)
+    splits, damaged, usable, warnings = examine_scenes(data, progress=progress)
     if data.name not in KNOWN_SCENES:  # whose parts are as they were published
         parts = {"train": data.train, "test": data.test}
         same = doubles({name: [scene.path for scene in scenes] for name, scenes in parts.items()})
         warnings += tuple(map(_doubled, same.items()))
-    return Report(data.name, data.root, splits, damaged, skipped, warnings)
+    return Report(data.name, data.root, splits, damaged, usable.skipped, warnings, scenes=usable)
 
 
 def _split(
@@ -197,6 +193,26 @@ def _split(
         cameras=tuple(np.unique(cameras[cameras >= 0]).tolist()),
         unknown_camera=int((cameras < 0).sum()),
         expected=expected,
+    )
+
+
+def _usable(data: ReidData, readable: Collection[Path]) -> ReidData:
+    """``data`` with those images only that can be read, as the commands use it."""
+
+    def kept(part: LabelledCrops | None) -> LabelledCrops | None:
+        if part is None:
+            return None
+        rows = [row for row, crop in enumerate(part.crops) if crop.path in readable]
+        return LabelledCrops(tuple(part.crops[row] for row in rows), part.identities[rows])
+
+    rows = [row for row, crop in enumerate(data.train) if crop.path in readable]
+    return replace(
+        data,
+        train=tuple(data.train[row] for row in rows),
+        train_identities=None if data.train_identities is None else data.train_identities[rows],
+        validation=kept(data.validation),
+        query=kept(data.query),
+        gallery=kept(data.gallery),
     )
 
 

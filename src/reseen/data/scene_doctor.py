@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from reseen.data.galleries import DEFAULT_SIZE, open_galleries
+from reseen.data.galleries import DEFAULT_SIZE
 from reseen.data.scenes import scan_scenes
-from reseen.errors import ReseenError
 from reseen.records import UNKNOWN_CAMERA, UNLABELLED, Labels, Scene, SearchData
 
 FEWEST = 2  # persons to train on, below which nothing can be told apart
@@ -88,8 +87,8 @@ class QuerySplit:
 
 def examine_scenes(
     data: SearchData, *, progress: Callable[[int, int], None] | None = None
-) -> tuple[tuple[SceneSplit | QuerySplit, ...], tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
-    """Decode every scene and read one gallery file: splits, damaged images, what is left out, warnings.
+) -> tuple[tuple[SceneSplit | QuerySplit, ...], tuple[str, ...], SearchData, tuple[str, ...]]:
+    """Decode every scene: splits, damaged images, the data without them, warnings.
 
     Raises:
         ReseenError: there is no scene.
@@ -108,13 +107,7 @@ def examine_scenes(
         expected = known.get("queries")
         splits.append(QuerySplit(len(data.probes), data.gallery_sizes, expected and expected[0]))
     warnings = _warnings(usable, {split.name: split for split in splits})
-    skipped = usable.skipped
-    if usable.probes:
-        try:
-            skipped += open_galleries(usable).skipped
-        except ReseenError as error:
-            warnings.append(str(error))
-    return tuple(splits), damaged, skipped, tuple(warnings)
+    return tuple(splits), damaged, usable, tuple(warnings)
 
 
 def _split(

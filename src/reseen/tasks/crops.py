@@ -195,7 +195,7 @@ def reid_scored(title: str, scores: ReidScores, test: ReidTest, about: dict[str,
 def reid_line(title: str, scores: ReidScores, test: ReidTest) -> str:
     """Scores for people, with the protocol and the queries that they speak of."""
     ranks = "  ".join(f"rank-{rank} {value:.1%}" for rank, value in scores.cmc.items())
-    return f"{title}: mAP {scores.mean_ap:.1%}  {ranks}  ({test.protocol}, {in_words(test.record)})"
+    return f"{title}: mAP {scores.mean_ap:.1%}  {ranks}  ({test.words})"
 
 
 def pictures(run_dir: Path, images: ReidData, progress: Progress) -> list[Picture]:
