@@ -85,6 +85,27 @@ def test_equals_the_paper_on_people(queries: int, gallery: int, k1: int, k2: int
     np.testing.assert_allclose(whole(query, found, k1=k1, k2=k2), expected, atol=1e-6)
 
 
+@settings(deadline=None, max_examples=30)
+@given(lattices(), st.data(), st.integers(1, 12), st.integers(1, 9))
+def test_a_querys_own_picture_is_one_image_with_it(
+    sides: tuple[Any, Any], data: st.DataObject, k1: int, k2: int
+) -> None:
+    """The graph is that of a gallery without them; whoever else asks finds them where the query is."""
+    query, gallery = sides
+    copies = data.draw(st.lists(st.integers(0, len(query) - 1), max_size=4))
+    pairs = [(row, len(gallery) + place) for place, row in enumerate(copies)]
+    found = whole(query, np.concatenate([gallery, query[copies]]), k1=k1, k2=k2, same_pictures=pairs)
+    np.testing.assert_allclose(found, oracle.rerank(query, gallery, k1=k1, k2=k2, copies=copies), atol=1e-6)
+
+
+def test_two_queries_of_one_picture_are_one_image_too() -> None:
+    query, gallery, _ = people(6, 40)
+    both, shown = np.concatenate([query, query[[2]]]), np.concatenate([gallery, query[[2]]])
+    found = whole(both, shown, same_pictures=[(2, 40), (6, 40)])
+    np.testing.assert_allclose(found[:6], oracle.rerank(query, gallery, copies=[2]), atol=1e-6)
+    np.testing.assert_array_equal(found[6], found[2])
+
+
 def test_the_defaults_are_the_papers() -> None:
     query, gallery, _ = people(20, 130)
     expected = oracle.rerank(query, gallery, k1=20, k2=6, original_weight=0.3, squared=True)
@@ -266,6 +287,17 @@ def test_junk_is_nobodys_neighbour() -> None:
     assert scores.cmc == expected.cmc
     with_junk = reid_scores_from_blocks(rerank(query, gallery), asked, found, own, cameras)
     assert not np.array_equal(scores.average_precision, with_junk.average_precision, equal_nan=True)
+
+
+def test_a_querys_own_picture_changes_none_of_its_scores() -> None:
+    """Neither as an answer nor as a neighbour."""
+    query, gallery, (asked, found, own, cameras) = people(20, 100)
+    alone = evaluate_reranked(query, gallery, labelled(asked, own), labelled(found, cameras))
+    for q in range(0, 20, 3):
+        more = labelled(np.append(found, asked[q]), np.append(cameras, -1))
+        with_it = (query, np.concatenate([gallery, query[[q]]]), labelled(asked, own), more)
+        scores = evaluate_reranked(*with_it, same_pictures=[(q, 100)])
+        assert scores.average_precision[q] == alone.average_precision[q]
 
 
 def test_re_ranking_helps_where_neighbours_agree() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,17 @@ from oracles.clustering import neighbours
 
 
 def rerank(
-    query: Any, gallery: Any, *, k1: int = 20, k2: int = 6, original_weight: float = 0.3, squared: bool = True
+    query: Any,
+    gallery: Any,
+    *,
+    k1: int = 20,
+    k2: int = 6,
+    original_weight: float = 0.3,
+    squared: bool = True,
+    copies: Sequence[int] = (),
 ) -> np.ndarray:
-    """d* of every query to every gallery image, ``[Q, G]``.
+    """d* of every query to every gallery image, ``[Q, G]``, then to ``copies``, more of the gallery's images that are
+    the pictures of these queries: ``[Q, G + n]``.
 
     N(p, k) holds p itself, so lists are k1 + 1 long, and those of the expansion round(k1 / 2) + 1. Among more than
     k1 + 1 copies some are in nobody's list, their own included: these have an empty R and a vector of zeros.
@@ -46,10 +55,11 @@ def rerank(
 
     if k2 > 1:
         feature_vectors = np.array([feature_vectors[lists[p][:k2]].mean(axis=0) for p in range(count)])
-    final = np.empty((queries, count - queries))
+    columns = [*range(queries, count), *copies]
+    final = np.empty((queries, len(columns)))
     for p in range(queries):
-        for g in range(count - queries):
-            shared = np.minimum(feature_vectors[p], feature_vectors[queries + g]).sum()
+        for place, g in enumerate(columns):
+            shared = np.minimum(feature_vectors[p], feature_vectors[g]).sum()
             jaccard = 1 - shared / (2 - shared)  # of vectors that sum to 1, the sum of maxima
-            final[p, g] = (1 - original_weight) * jaccard + original_weight * original[p, queries + g]
+            final[p, place] = (1 - original_weight) * jaccard + original_weight * original[p, g]
     return final

@@ -66,7 +66,8 @@ def evaluate_reranked(
     """:func:`evaluate_features` after re-ranking (:func:`reseen.evaluation.rerank`, with its defaults).
 
     Junk is left out before, so that it is nobody's neighbour: the figures people compare with come from readers
-    that skip it. A query's own picture is, and only its answer is left out. ``device``: where neighbours are searched.
+    that skip it. A query's own picture is one image with the query there, and no answer to it. ``device``: where
+    neighbours are searched.
 
     Raises ReseenError on wrong lengths and on features that are not L2-normalised.
     """
@@ -74,12 +75,13 @@ def evaluate_reranked(
         raise ReseenError(f"gallery: {len(gallery)} images but {len(gallery_features)} features")
     kept = np.flatnonzero(gallery.identities != JUNK)
     found = gallery_features if len(kept) == len(gallery) else gallery_features[kept]
-    distances = rerank(query_features, found, device=device)
     pairs = to_numpy(same_pictures).astype(np.int64).reshape(-1, 2)
     pairs = pairs[np.isin(pairs[:, 1], kept)]
     pairs = np.stack([pairs[:, 0], np.searchsorted(kept, pairs[:, 1])], axis=1)
     without = LabelledCrops(tuple(gallery.crops[row] for row in kept), gallery.identities[kept])
-    return reid_scores_from_blocks_by_answers(distances, answers_of(query, without, pairs), ranks=ranks)
+    answers = answers_of(query, without, pairs)
+    distances = rerank(query_features, found, same_pictures=pairs, device=device)
+    return reid_scores_from_blocks_by_answers(distances, answers, ranks=ranks)
 
 
 def ranked_lists(

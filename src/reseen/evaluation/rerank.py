@@ -16,6 +16,9 @@ The paper's d is the squared Euclidean distance. To divide it by the largest of 
 square it once more is what comes out where evaluators (torchreid, SpCL) hand squared distances to a function that
 squares. Published re-ranked numbers are mostly those, so this is the default.
 
+A query's own picture in the gallery (the same file, or the same bytes) is one row with the query: as a row of its
+own it would stand among the query's neighbours and vote for whatever is near to it. Other queries find it as before.
+
 Weights are sparse, and distances are formed for the block of queries that is asked for: nothing of size N x N or
 Q x G exists. Similarities are summed in double precision and rounded to float32: copies tie, whatever the block.
 """
@@ -35,7 +38,7 @@ from reseen.clustering.nearest import lowest_similarities, nearest_neighbours
 from reseen.clustering.weights import reciprocal_weights
 from reseen.compiled import compiled, inner, over_rows
 from reseen.errors import ReseenError
-from reseen.metrics.arrays import to_features
+from reseen.metrics.arrays import to_features, to_numpy
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
@@ -56,6 +59,7 @@ def rerank(
     k2: int = 6,
     original_weight: float = 0.3,
     squared: bool = True,
+    same_pictures: Any = (),
     device: torch.device | str | None = None,
 ) -> Iterator[Floats]:
     """Re-ranked distances of queries to the gallery, in blocks of queries.
@@ -66,6 +70,7 @@ def rerank(
         k2: rows averaged in the query expansion; 1 leaves it out.
         original_weight: lambda of Eq. (12), 0 to 1: 1 keeps the original order.
         squared: square the squared Euclidean distance, as torchreid and SpCL do; False is the paper's.
+        same_pictures: rows (query, gallery image) ``[n, 2]`` that are one picture.
         device: where the neighbour search runs (by default where the features are); the rest is on the CPU.
 
     Returns:
@@ -80,7 +85,9 @@ def rerank(
         raise ReseenError(f"re-ranking needs k1 and k2 of at least 1, not {k1} and {k2}")
     if not 0 <= original_weight <= 1:
         raise ReseenError(f"the weight of the original distance is 0 to 1, not {original_weight}")
-    rows, queries = _together(query_features, gallery_features)
+    images, queries = _together(query_features, gallery_features)
+    pictures, row_of = _pictures(same_pictures, queries, len(images))
+    rows = images if len(pictures) == len(images) else images[pictures]
     tensor = torch.from_numpy(rows)
     where = device or getattr(query_features, "device", None)
     unit = _distance(lowest_similarities(tensor, device=where).astype(np.float64), squared)
@@ -93,7 +100,8 @@ def rerank(
     weights = csr_array((data, columns, pointers), shape=(len(rows), len(rows)))
     if k2 > 1:
         weights = _expanded(weights, ranking[:, :k2])
-    return _blocks(rows, queries, weights, unit[:queries], original_weight, squared)
+    own, others = weights[row_of[:queries]], weights[row_of[queries:]]
+    return _blocks(images, queries, own, others, unit[row_of[:queries]], original_weight, squared)
 
 
 def _together(query_features: Any, gallery_features: Any) -> tuple[Floats, int]:
@@ -113,6 +121,16 @@ def _together(query_features: Any, gallery_features: Any) -> tuple[Floats, int]:
     return rows, len(sides[0])
 
 
+def _pictures(same_pictures: Any, queries: int, images: int) -> tuple[Pointers, Pointers]:
+    """The images that are a row, one for each picture (the first query of it), and the row of each of the N images."""
+    asked, found = to_numpy(same_pictures).astype(np.int64).reshape(-1, 2).T
+    first = np.arange(images)
+    np.minimum.at(first, queries + found, asked)
+    np.minimum.at(first, asked, first[queries + found])  # several queries may be one picture
+    pictures, row_of = np.unique(first, return_inverse=True)
+    return pictures, row_of
+
+
 def _distance(similarities: Doubles, squared: bool) -> Doubles:
     distances = np.maximum(0, 2 - 2 * similarities)
     return distances**2 if squared else distances
@@ -129,16 +147,21 @@ def _expanded(weights: csr_array, nearest: Indices) -> csr_array:
 
 
 def _blocks(
-    rows: Floats, queries: int, weights: csr_array, unit: Doubles, original_weight: float, squared: bool
+    images: Floats,
+    queries: int,
+    own: csr_array,
+    others: csr_array,
+    unit: Doubles,
+    original_weight: float,
+    squared: bool,
 ) -> Iterator[Floats]:
-    """Steps 6 and 7."""
-    gallery = rows[queries:]
-    own, inverted = weights[:queries], weights[queries:].tocsc()
+    """Steps 6 and 7, of the weights of queries (``own``) and gallery images."""
+    gallery, inverted = images[queries:], others.tocsc()
     of_queries = (own.indptr.astype(np.int64), own.indices.astype(np.int32), own.data)
     of_gallery = (inverted.indptr.astype(np.int64), inverted.indices.astype(np.int32), inverted.data)
     size = max(FEWEST, BLOCK // max(1, len(gallery)))
     for top in range(0, queries, size):
-        part = rows[top : min(top + size, queries)].astype(np.float64)
+        part = images[top : min(top + size, queries)].astype(np.float64)
         block = np.empty((len(part), len(gallery)), dtype=np.float32)
         for left in range(0, len(gallery), COLUMNS):
             columns = gallery[left : left + COLUMNS].astype(np.float64)
