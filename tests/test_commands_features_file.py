@@ -59,6 +59,19 @@ def test_rows_in_any_order_score_as_in_ours(street, arrays, tmp_path, capsys):
     assert cli.main(words) == 0
     assert f"mAP {expected.mean_ap:.1%}" in (told := capsys.readouterr().out)
     assert "re-ranked" in told
+    counts = (
+        f"{len(street.train)} training images, {len(street.query)} queries, {len(street.gallery)} gallery"
+    )
+    assert told.startswith(
+        f"read street (the folders of Market-1501): {counts} images; nothing is left out\n"
+    )
+    notes = street.root / "query" / "notes.txt"
+    notes.write_text("not an image")
+    assert cli.main(words) == 0
+    notes.unlink()
+    skipped, read, *_ = capsys.readouterr().out.splitlines()
+    assert "notes.txt" in skipped
+    assert read.endswith("; 1 thing is left out, named above")
 
 
 @pytest.mark.parametrize(

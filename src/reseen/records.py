@@ -68,6 +68,7 @@ class ReidData:
     None where nobody labelled the images. ``query`` and ``gallery`` are None without a test split.
     ``validation`` is neither trained on nor tested on, unless somebody asks for it in place of the test split.
     ``layout`` says in words what it was read as; ``skipped`` names what was left out and says why.
+    ``person_names`` and ``camera_names``: what people call those who have numbers here, where that was read.
     """
 
     name: str
@@ -79,6 +80,8 @@ class ReidData:
     validation: LabelledCrops | None = None
     layout: str = "crops"
     skipped: tuple[str, ...] = ()
+    person_names: Mapping[int, str] = field(default_factory=dict)
+    camera_names: Mapping[int, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.train_identities is not None:

@@ -24,6 +24,7 @@ from reseen.records import LabelledCrops
 from reseen.tasks import Reading
 from reseen.tasks.crops import reid_line
 from reseen.tasks.opening import open_crops
+from reseen.tasks.usable import say_read
 
 PARTS = ("query", "gallery")
 MOST_INFLATED = 20  # times the file's size; features are noise, which no compression halves
@@ -58,6 +59,7 @@ def evaluate_file(
     """
     images = open_crops(data, f"--features {file}", Reading(camera_pattern, identity_pattern, test_on))
     check_lists(lists, top)
+    say_read(images, images.skipped, print)
     test = open_test(images, protocol or CROSS_CAMERA)
     parts = tuple(zip(PARTS, (test.query, test.gallery), strict=True))
     if file.is_dir():

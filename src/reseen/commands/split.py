@@ -17,7 +17,7 @@ from reseen.progress import Progress
 from reseen.records import ReidData, cameras_of
 from reseen.tasks import Reading
 from reseen.tasks.opening import open_crops
-from reseen.tasks.usable import say_skipped, usable
+from reseen.tasks.usable import say_read, say_skipped, usable
 
 
 def split(
@@ -50,6 +50,7 @@ def split(
     if held_out is not None:
         if given:
             raise ReseenError(f"--held-out takes the last identities: leave --{next(iter(given))} out")
+        say_read(opened, opened.skipped, print)
         parts = validation_split(opened, held_out, identities=identities)
     else:
         if identities is not None:
@@ -63,8 +64,8 @@ def split(
                 f"{shown(data)} has query and gallery, which stay: leave --test and --queries out"
             )
         with Progress() as progress:
-            whole = usable(replace(opened, skipped=()), 1.0, progress)
-        parts = split_persons(without_doubles(replace(whole, skipped=opened.skipped)), Shares(**given))
+            whole = usable(opened, 1.0, progress)
+        parts = split_persons(without_doubles(replace(whole, skipped=())), Shares(**given))
         say_skipped(parts.skipped, print)
     write_manifest(out, parts)
     print(_said(out, parts))

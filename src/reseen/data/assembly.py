@@ -14,7 +14,7 @@ from reseen.data.paths import shown
 from reseen.data.queries import choose_queries
 from reseen.data.spelling import EVERYTHING, GALLERY, QUERY, TEST, TRAIN, VALIDATION
 from reseen.errors import ReseenError
-from reseen.records import JUNK, Crop, LabelledCrops, Labels, ReidData
+from reseen.records import DISTRACTOR, JUNK, UNKNOWN_CAMERA, Crop, LabelledCrops, Labels, ReidData
 
 
 @dataclass(frozen=True)
@@ -56,15 +56,10 @@ def assemble(
     rows, notes = _without_twofold_training(rows)
     try:
         cameras = np.array(number_cameras([row.camera for row in rows]), dtype=np.int64)
-        identities = number_identities([row.identity for row in rows])
+        named, given = [row.identity for row in rows], np.array([row.part for row in rows], dtype=object)
+        identities = number_identities(named) if zero_is_nobody else number_persons(named, given)
     except ReseenError as error:
         raise ReseenError(f"{shown(root)}: {error}") from error
-    given = np.array([row.part for row in rows], dtype=object)
-    if not zero_is_nobody:
-        asking, searched = np.isin(given, (TRAIN, VALIDATION)), np.isin(given, (GALLERY, TEST))
-        moved = persons_from_one(identities[asking], identities[given == QUERY], identities[searched])
-        for chosen, values in zip((asking, given == QUERY, searched), moved, strict=True):
-            identities[chosen] = values
     parts, more = _tested(given, identities, cameras, root)
     _check(rows, parts, identities)
     crops = [Crop(row.path, int(camera)) for row, camera in zip(rows, cameras, strict=True)]
@@ -81,7 +76,28 @@ def assemble(
         validation=labelled[VALIDATION],
         layout=layout,
         skipped=(*notes, *more, *skipped),
+        person_names=_names(identities, named, above=DISTRACTOR),
+        camera_names=_names(cameras, [row.camera for row in rows], above=UNKNOWN_CAMERA),
     )
+
+
+def number_persons(names: Sequence[str], parts: np.ndarray) -> Labels:
+    """:func:`number_identities`, with persons from 1 also where they are numbered from 0; ``parts`` of the rows."""
+    identities = number_identities(names)
+    groups = (np.isin(parts, (TRAIN, VALIDATION)), parts == QUERY, np.isin(parts, (GALLERY, TEST)))
+    moved = persons_from_one(*(identities[chosen] for chosen in groups))
+    for chosen, values in zip(groups, moved, strict=True):
+        identities[chosen] = values
+    return identities
+
+
+def _names(numbers: Labels, names: Sequence[str], *, above: int) -> dict[int, str]:
+    """What each number ``above`` the special ones is called, by the first of its rows."""
+    found: dict[int, str] = {}
+    for number, name in zip(numbers.tolist(), names, strict=True):
+        if number > above:
+            found.setdefault(number, name.strip())
+    return found
 
 
 def scored_on_validation(data: ReidData) -> ReidData:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from reseen.data.assembly import Row, assemble
 from reseen.data.paths import shown
@@ -95,10 +97,13 @@ def _table(path: Path, text: str) -> tuple[list[str], list[tuple[int, list[str]]
     if text[:5].lower().startswith("sep=") and len(text) > 4:  # how spreadsheets tell each other
         declared, begin = text[4], 1
         text = text.partition("\n")[2]
-    lines = text.splitlines(keepends=True)
-    headers = {mark: next(csv.reader(lines, delimiter=mark), []) for mark in declared or _SEPARATORS}
+
+    def rows_of(mark: str) -> Any:  # by line feeds and carriage returns only: a name may hold other breaks
+        return csv.reader(io.StringIO(text, newline=""), delimiter=mark)
+
+    headers: dict[str, list[str]] = {mark: next(rows_of(mark), []) for mark in declared or _SEPARATORS}
     mark = max(headers, key=lambda mark: (_known(headers[mark]), len(headers[mark])))
-    reader = csv.reader(lines, delimiter=mark)
+    reader = rows_of(mark)
     header = [name.strip() for name in next(reader, [])]
     rows = []
     for values in reader:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from reseen.data.assembly import number_persons
 from reseen.data.manifest import COLUMNS
+from reseen.data.numbering import number_cameras
 from reseen.data.paths import shown
 from reseen.data.queries import across_cameras, choose_queries
 from reseen.data.same import same_pictures
 from reseen.errors import ReseenError
-from reseen.files import write_file
-from reseen.records import DISTRACTOR, UNKNOWN_CAMERA, Crop, LabelledCrops, Labels, ReidData, cameras_of
+from reseen.files import write_csv
+from reseen.records import DISTRACTOR, JUNK, UNKNOWN_CAMERA, LabelledCrops, Labels, ReidData, cameras_of
 
 FEWEST = 2  # persons of a part: with one there is nobody to mistake for
 
@@ -174,22 +174,38 @@ def validation_split(data: ReidData, held_out: int, *, identities: int | None = 
 def write_manifest(path: Path, data: ReidData) -> None:
     """``data`` as a CSV manifest, images by their absolute path. Raises ReseenError where it cannot be written.
 
-    A training image of whom nobody said who it is has no identity.
+    Persons and cameras are called as people call them, as far as they are read back as the same. A training image of
+    whom nobody said who it is has no identity.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    known: Sequence[object] = [""] * len(data.train)
-    if data.train_identities is not None:
-        known = ["" if identity < 0 else identity for identity in data.train_identities.tolist()]
-    parts: list[tuple[str, tuple[Crop, ...], Sequence[object]]] = [("train", data.train, known)]
+    unknown = np.full(len(data.train), JUNK)
+    listed = [("train", data.train, unknown if data.train_identities is None else data.train_identities)]
     labelled = (("validation", data.validation), ("query", data.query), ("gallery", data.gallery))
-    parts += [(name, part.crops, part.identities.tolist()) for name, part in labelled if part is not None]
-    for name, crops, identities in parts:
-        for crop, identity in zip(crops, identities, strict=True):
-            camera = "" if crop.camera == UNKNOWN_CAMERA else crop.camera
-            writer.writerow((crop.path.resolve(), camera, identity, name))
-    write_file(path, text.getvalue().encode("utf-8", "surrogateescape"), "choose another --out")
+    listed += [(name, part.crops, part.identities) for name, part in labelled if part is not None]
+    parts = np.concatenate([np.full(len(crops), name, dtype=object) for name, crops, _ in listed])
+    crops = tuple(crop for _, part, _ in listed for crop in part)
+    identities = np.concatenate([labels for _, _, labels in listed])
+    persons = _called(identities, data.person_names, lambda names: number_persons(names, parts))
+    persons = [
+        "" if part == "train" and who == str(JUNK) else who for part, who in zip(parts, persons, strict=True)
+    ]
+    cameras = _called(cameras_of(crops), data.camera_names, number_cameras)
+    cameras = ["" if camera == str(UNKNOWN_CAMERA) else camera for camera in cameras]
+    paths = [crop.path.resolve() for crop in crops]
+    write_csv(path, COLUMNS, zip(paths, cameras, persons, parts, strict=True), "choose another --out")
+
+
+def _called(
+    numbers: Labels, names: Mapping[int, str], read: Callable[[Sequence[str]], Sequence[int] | Labels]
+) -> list[str]:
+    """The name of each number, or where ``read`` makes others of the names, or one is a formula, the number itself."""
+    plain = [str(number) for number in numbers.tolist()]
+    called = [names.get(number, text) for number, text in zip(numbers.tolist(), plain, strict=True)]
+    found = np.asarray(read(called), dtype=np.int64)
+    pairs = np.unique(np.stack([numbers, found]), axis=1)
+    distinct = (len(np.unique(numbers)), len(np.unique(found))) == (pairs.shape[1], pairs.shape[1])
+    nobody = (pairs[0] <= DISTRACTOR) | (pairs[1] <= DISTRACTOR)
+    formula = any(name.startswith(("=", "+", "-", "@")) for name in names.values())
+    return called if distinct and (pairs[0] == pairs[1])[nobody].all() and not formula else plain
 
 
 def _count(share: float, persons: int) -> int:

@@ -48,16 +48,25 @@ def usable(images: ReidData, max_bad_share: float, progress: Progress, ranks: Ra
 
     train, kept = scan(images.train, "images")
     query, gallery = scan_labelled(images.query, "query"), scan_labelled(images.gallery, "gallery")
-    say_skipped(skipped, progress.say)
     identities = images.train_identities[kept] if images.train_identities is not None else None
     whole = replace(images, train=train, train_identities=identities, query=query, gallery=gallery)
-    parts = ((whole.validation, "for validation"), (query, "queries"), (gallery, "gallery images"))
+    say_read(whole, skipped, progress.say)
+    return whole
+
+
+def say_read(images: ReidData, skipped: Sequence[str], say: Callable[[str], object]) -> None:
+    """What ends each reading of crops: what is left out by name, then a summary."""
+    say_skipped(skipped, say)
+    parts = (
+        (images.validation, "for validation"),
+        (images.query, "queries"),
+        (images.gallery, "gallery images"),
+    )
     counts = [
-        (len(train), "training images"),
+        (len(images.train), "training images"),
         *((len(part), what) for part, what in parts if part is not None),
     ]
-    progress.say(summary(f"{shown(whole.name)} ({whole.layout})", counts, len(skipped)))
-    return whole
+    say(summary(f"{shown(images.name)} ({images.layout})", counts, len(skipped)))
 
 
 def say_skipped(lines: Sequence[str], say: Callable[[str], object]) -> None:
