@@ -1,77 +1,125 @@
-"""A user's way: a folder per person, damaged and doubled as folders are, to groups and honest scores."""
+"""A user's way, as docs/own-images.md has it: a folder per person, damaged and doubled, to honest scores and groups."""
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import shlex
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from command_runs import done, lines
 from reseen.data import open_data
-from reseen.street import draw_crops
-from test_cli import refused, tiny
+from reseen.records import Crop
+from test_cli import refused
+from test_docs import ROOT, blocks, commands
 
-PATTERN = ("--camera-pattern", r"cam(\d)")
+Page = tuple[Path, dict[str, list[str]]]  # where it ran, and what its commands said
+PYTHON = "python - <<'END'\n"
 
 
 @pytest.fixture(scope="module")
-def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Drawn crops in folders per person, the camera in the name; one of them damaged, one twice, one in two folders."""
+def page(tmp_path_factory: pytest.TempPathFactory) -> Page:
+    """The marked blocks of the page, run once in order in a folder of their own."""
     root = tmp_path_factory.mktemp("own")
-    street = draw_crops(root / "street", train_identities=11, test_identities=1, cameras=2, frames=3)
-    assert street.train_identities is not None
-    for crop, identity in zip(street.train, street.train_identities, strict=True):
-        place = root / "people" / f"person-{identity}" / f"cam{crop.camera}_{crop.path.stem[-9:]}.jpg"
-        place.parent.mkdir(parents=True, exist_ok=True)
-        crop.path.rename(place)
-    first, second, third = (sorted((root / "people" / f"person-{n}").iterdir()) for n in (1, 2, 3))
-    shutil.copy(first[0], first[0].with_name("cam1_copy.jpg"))
-    shutil.copy(second[0], third[0].with_name("cam1_mistake.jpg"))
-    third[-1].write_bytes(third[-1].read_bytes()[:400])
-    return root / "people"
+    said: dict[str, list[str]] = {}
+    with contextlib.chdir(root):
+        for block in blocks((ROOT / "docs" / "own-images.md").read_text()):
+            if block.run is None:
+                continue
+            if block.body.startswith(PYTHON):
+                exec(block.body.removeprefix(PYTHON).rpartition("END\n")[0], {})
+                continue
+            for line in commands(block).splitlines():
+                program, *words = shlex.split(line)
+                assert program == "reseen"
+                said.setdefault(words[0], []).append(done(*words))
+    return root, said
 
 
-def test_from_a_folder_per_person_to_scores_and_groups(people: Path, tmp_path: Path) -> None:
-    said = done("doctor", people, *PATTERN)
-    assert "one folder of images" in said
-    assert "each sub-folder would be a person" in said
-    assert "1 damaged images" in said
-    assert "2 pictures more than once" in said
-    assert "2 cameras (1, 2)" in said
-    assert rf"reseen train cacl --data {people} --camera-pattern 'cam(\d)' --recipe" in said
+def table(path: Path) -> list[dict[str, Any]]:
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
 
-    table = tmp_path / "split.csv"
-    said = done("split", people, *PATTERN, "--validation", "0.2", "--seed", "1", "--out", table)
-    assert "cam1_mistake.jpg" in said
-    assert "is truncated or damaged" in said
-    data = open_data(table)
+
+def test_the_doctor_says_what_is_there_and_what_to_do(page: Page) -> None:
+    (said,) = page[1]["doctor"]
+    for part in (
+        "people: people (one folder of images)",
+        "2 cameras (1, 2)",
+        "scores: none without a test part, which reseen split makes; each sub-folder would be a person",
+        "is truncated or damaged",
+        "2 pictures more than once in train",
+        r"to train: reseen train cacl --data people --camera-pattern 'cam(\d)' --recipe",
+    ):
+        assert part in said
+
+
+def test_the_split_holds_each_picture_once_and_keeps_the_names(page: Page) -> None:
+    root, (said,) = page[0], page[1]["split"]
+    for part in (
+        "truncated or damaged",
+        "cam1_copy.jpg",
+        "cam1_mistake.jpg",
+        "the same picture under two persons",
+    ):
+        assert part in said
+    rows = table(root / "split.csv")
+    assert all(Path(row["path"]).parent.name == row["identity"] for row in rows)
+    assert len(rows) == len(list((root / "people").rglob("*.jpg"))) - 1 - 1 - 2  # damaged, copy, mistake
+    data = open_data(root / "split.csv")
+    assert data.query is not None
+    assert data.gallery is not None
     assert data.validation is not None
-    listed = [
-        crop.path for part in (data.validation, data.query, data.gallery) if part for crop in part.crops
+    parts: list[tuple[Crop, ...]] = [
+        data.train,
+        (*data.query.crops, *data.gallery.crops),
+        data.validation.crops,
     ]
-    every = [*listed, *(crop.path for crop in data.train)]
-    assert (
-        len(every) == len(set(every)) == len(list(people.rglob("*.jpg"))) - 1 - 1 - 2
-    )  # damaged, copy, mistake
+    persons = [{crop.path.parent.name for crop in crops} for crops in parts]
+    assert sum(map(len, persons)) == len(set.union(*persons)) == 12
 
-    run = tmp_path / "run"
-    words = ("--data", table, "--run", run, "--recipe", "cpu", "--weights", "none")
-    assert "mAP" in done("train", "cacl", *words, *tiny("train.epochs=1"))
-    assert "mAP" in done("evaluate", run, "--data", table)
-    assert "mAP" in done("evaluate", run, "--data", table, "--test-on", "validation")
-    assert len(lines(run / "evaluations.jsonl")) == 2
-    groups = tmp_path / "groups.csv"
-    done("cluster", run, "--data", people, *PATTERN, "--out", groups)
-    with open(groups) as file:
-        rows = list(csv.DictReader(file))
+
+def test_the_scores_are_those_that_the_doctor_foresees(page: Page) -> None:
+    root, said = page
+    with contextlib.chdir(root):
+        foreseen = done("doctor", "split.csv")
+    validation, test, start = said["evaluate"]
+    for scored in (validation, test, start):
+        assert "read split (a manifest): " in scored
+        assert "mAP" in scored
+    (fact,) = (line.strip() for line in foreseen.splitlines() if "scores: " in line)
+    assert f"({fact.removeprefix('scores: ')})" in test
+    run = root / "runs" / "people"
+    held, tested = lines(run / "evaluations.jsonl")[:2]
+    assert (held["scored"], tested["scored"]) == (held["queries"], tested["queries"])
+    assert held["queries"] != tested["queries"]
+    assert tested["mean_ap"] == lines(run / "metrics.jsonl")[-1]["test"]["mean_ap"]
+
+
+def test_the_lists_name_the_files_and_say_what_is_right(page: Page) -> None:
+    rows = table(page[0] / "ranked.csv")
+    parts = {row["identity"]: row["split"] for row in table(page[0] / "split.csv")}
+    for row in rows:
+        asked, found = (Path(row[side]).parent.name for side in ("query", "gallery"))
+        assert row["answer"] == ("right" if asked == found else "wrong")
+        assert parts[asked] in ("query", "gallery")
+    assert {row["answer"] for row in rows} == {"right", "wrong"}
+
+
+def test_the_groups_are_of_all_images_that_can_be_read(page: Page) -> None:
+    rows = table(page[0] / "groups.csv")
+    assert list(rows[0]) == ["path", "group", "camera", "probability"]
     assert {row["camera"] for row in rows} == {"1", "2"}
-    assert len(rows) == len(list(people.rglob("*.jpg"))) - 1
+    assert len(rows) == len(list((page[0] / "people").rglob("*.jpg"))) - 1
 
 
-def test_what_is_tested_is_trained_on_only_by_name(people: Path, tmp_path: Path) -> None:
+def test_what_is_tested_is_trained_on_only_by_name(page: Page, tmp_path: Path) -> None:
     """Whoever puts the whole folder beside its own test part is told so."""
+    people = page[0] / "people"
     shutil.copytree(people, tmp_path / "data" / "train")
     shutil.copytree(people / "person-4", tmp_path / "data" / "test" / "person-4")
     line = refused(
