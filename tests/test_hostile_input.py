@@ -16,11 +16,15 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from scipy.io import savemat
 
 from command_runs import market
+from films import counting, film
 from reseen import pixels
 from reseen.config import from_yaml
+from reseen.data.matcheck import is_whole
 from reseen.data.matfiles import load_variable, stream_records
+from reseen.data.video import Sampling, read_video
 from reseen.errors import ReseenError
 from reseen.inference import load_model
 from reseen.models.checkpoint import read_checkpoint, stored_config
@@ -121,6 +125,31 @@ def test_a_matlab_file_that_would_fill_the_memory_is_not_inflated(tmp_path: Path
         load_variable(file, "x")
     with pytest.raises(ReseenError, match="would take 2,147,483,648 in memory"):
         next(iter(stream_records(file, "x")))
+
+
+def test_a_matlab_file_whose_sizes_disagree_never_reaches_scipy(tmp_path: Path) -> None:
+    """Changed at random, some end the interpreter inside of scipy's reader."""
+    buffer = io.BytesIO()
+    savemat(buffer, {"x": np.arange(6.0).reshape(2, 3)})
+    data = bytearray(buffer.getvalue())
+    assert is_whole(bytes(data))
+    place = data.index(struct.pack("<ii", 2, 3))
+    data[place : place + 8] = struct.pack("<ii", 2, 3_000_000)
+    assert not is_whole(bytes(data))
+    (tmp_path / "x.mat").write_bytes(data)
+    with pytest.raises(ReseenError, match="is damaged, or no MATLAB file"):
+        load_variable(tmp_path / "x.mat", "x")
+
+
+# --- videos ---
+
+
+def test_a_video_with_notes_that_are_no_text_is_read(tmp_path: Path) -> None:
+    file = film(tmp_path / "walk.mp4", counting(4))
+    data = file.read_bytes()
+    assert b"VideoHandler" in data
+    file.write_bytes(data.replace(b"VideoHandler", b"\xff" * 12))
+    assert len(list(read_video(file, Sampling(), report=[].append))) >= 1
 
 
 # --- checkpoints whose digest is right: of a later version, or of a program that imitates ours ---

@@ -18,12 +18,10 @@ from typing import IO, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from reseen.data.matcheck import COMPRESSED, HEADER, MATRIX, check_inflated, is_whole
 from reseen.data.paths import shown
 from reseen.errors import ReseenError
 
-_MOST_INFLATED, _SMALL = 100, 2**28  # times the file's size, where that is more than 256 MiB
-_HEADER = 128  # bytes of a file's header
-_MATRIX, _COMPRESSED = 14, 15  # types of an element
 _STRUCT = 2  # class of a matrix
 _NAMED_X = struct.pack("<HHI", 1, 1, ord("x"))  # the name "x" as a small element of 8 bytes
 
@@ -46,7 +44,14 @@ def load_variable(path: Path, *names: str) -> Any:
     Raises:
         ReseenError: the file is missing, is no MATLAB file, or holds none of them.
     """
-    found = {name: value for name, value in _load(path, path).items() if not name.startswith("__")}
+    try:
+        check_inflated(path)
+        data = path.read_bytes()
+    except OSError as error:
+        raise ReseenError(f"{shown(path)} cannot be read ({error.strerror or error})") from error
+    except (zlib.error, struct.error) as error:
+        raise _damaged(path) from error
+    found = {name: value for name, value in _load(path, data).items() if not name.startswith("__")}
     for name in names:
         if name in found:
             return found[name]
@@ -152,41 +157,18 @@ def stream_records(path: Path, name: str) -> Iterator[Mapping[str, Any]]:
         yield {field: record[field] for field in record.dtype.names}
 
 
-def check_inflated(path: Path) -> None:
-    """Raises ReseenError where the compressed variables of a file of format 5 say that they would fill the memory."""
-    with open(path, "rb") as file:
-        if file.read(_HEADER)[124:128] != b"\x00\x01IM":
-            return
-        inflated = 0
-        while len(tag := file.read(8)) == 8:
-            element, size = struct.unpack("<II", tag)
-            end = file.tell() + size
-            if element == _COMPRESSED:
-                head = zlib.decompressobj().decompress(file.read(min(size, 1024)), 8)
-                inflated += struct.unpack("<II", head)[1] if len(head) == 8 else 0
-            file.seek(end)
-        size = path.stat().st_size
-    if inflated > max(_MOST_INFLATED * size, _SMALL):
-        raise ReseenError(
-            f"{shown(path)} has {size:,} bytes and would take {inflated:,} in memory: get the data set's own file again"
-        )
-
-
-def _load(path: Path, source: Path | IO[bytes]) -> dict[str, Any]:
+def _load(path: Path, data: bytes) -> dict[str, Any]:
     from scipy.io import loadmat  # here, since only MATLAB files need it
 
+    if not is_whole(data):
+        raise _damaged(path)
     try:
-        check_inflated(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            found: dict[str, Any] = loadmat(source, appendmat=False)
+            found: dict[str, Any] = loadmat(io.BytesIO(data), appendmat=False)
         return found
-    except OSError as error:
-        raise ReseenError(f"{shown(path)} cannot be read ({error.strerror or error})") from error
     except NotImplementedError as error:
         raise ReseenError(f"{shown(path)} is in MATLAB's format 7.3: save it with the option -v7") from error
-    except ReseenError:
-        raise
     except Exception as error:  # what scipy raises on damaged files is not documented
         raise _damaged(path) from error
 
@@ -196,16 +178,16 @@ def _damaged(path: Path) -> ReseenError:
 
 
 def _stream(file: IO[bytes], name: str, path: Path) -> Iterator[dict[str, Any]]:
-    header = file.read(_HEADER)
-    if len(header) < _HEADER or header[124:128] != b"\x00\x01IM":  # format 5, little-endian
+    header = file.read(HEADER)
+    if len(header) < HEADER or header[124:128] != b"\x00\x01IM":  # format 5, little-endian
         raise _NotStreamableError
     while tag := file.read(8):
         element, size = struct.unpack("<II", tag)
         end = file.tell() + size
-        source: _Readable = _Inflated(file) if element == _COMPRESSED else file
-        if element == _COMPRESSED:
+        source: _Readable = _Inflated(file) if element == COMPRESSED else file
+        if element == COMPRESSED:
             element, _ = struct.unpack("<II", _exactly(source, 8))
-        if element != _MATRIX:
+        if element != MATRIX:
             raise _NotStreamableError
         flags, sides, called = (_element(source) for _ in range(3))
         if called.decode("ascii") == name:
@@ -229,7 +211,7 @@ def _fields(source: _Readable, count: int, header: bytes, path: Path) -> Iterato
         record = {}
         for field in fields:
             kind, size = struct.unpack("<II", _exactly(source, 8))
-            if kind != _MATRIX:
+            if kind != MATRIX:
                 raise EOFError
             content = _exactly(source, size)
             record[field] = _matrix(content, header, path) if size else np.empty((0, 0))
@@ -242,8 +224,8 @@ def _matrix(content: bytes, header: bytes, path: Path) -> Any:
     place = 24 + sides + -sides % 8
     if struct.unpack("<II", content[place : place + 8]) != (1, 0):
         raise EOFError
-    whole = header + struct.pack("<II", _MATRIX, len(content)) + content[:place]
-    return _load(path, io.BytesIO(whole + _NAMED_X + content[place + 8 :]))["x"]
+    whole = header + struct.pack("<II", MATRIX, len(content)) + content[:place]
+    return _load(path, whole + _NAMED_X + content[place + 8 :])["x"]
 
 
 def _element(source: _Readable) -> bytes:

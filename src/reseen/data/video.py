@@ -81,7 +81,7 @@ def read_video(
     """
     av = require_video()
     try:
-        with open(path, "rb") as file, av.open(file, options=_LOCAL) as container:
+        with open(path, "rb") as file, av.open(file, options=_LOCAL, metadata_errors="replace") as container:
             stream = next(iter(container.streams.video), None)
             if stream is None:
                 raise ReseenError(f"{shown(path)} has no video stream: remove it, or give another file")
