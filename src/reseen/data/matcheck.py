@@ -76,13 +76,13 @@ def is_whole(data: bytes) -> bool:
 
 def _variables(left: memoryview) -> None:
     while len(left):
-        kind, size = struct.unpack("<II", left[:8])
+        element, size = struct.unpack("<II", left[:8])
         body, left = _taken(left[8:], size), left[8 + size :]
-        if kind == COMPRESSED:
+        if element == COMPRESSED:
             inflated = memoryview(zlib.decompress(body))
-            kind, size = struct.unpack("<II", inflated[:8])
+            element, size = struct.unpack("<II", inflated[:8])
             body = _taken(inflated[8:], size)
-        if kind != MATRIX:
+        if element != MATRIX:
             raise _WrongError
         _matrix(body, 0)
 
@@ -95,11 +95,11 @@ def _taken(data: memoryview, size: int) -> memoryview:
 
 def _element(data: memoryview) -> tuple[int, memoryview, memoryview]:
     """Type, content and what follows; up to 4 bytes stand in the tag, longer ones are filled up to 8."""
-    kind, size = struct.unpack("<II", data[:8])
-    if kind >> 16:
-        return kind & 0xFFFF, _taken(data[4:8], kind >> 16), data[8:]
+    element, size = struct.unpack("<II", data[:8])
+    if element >> 16:
+        return element & 0xFFFF, _taken(data[4:8], element >> 16), data[8:]
     content = _taken(data[8:], size)
-    return kind, content, data[8 + size + (-size % 8 if kind != MATRIX else 0) :]
+    return element, content, data[8 + size + (-size % 8 if element != MATRIX else 0) :]
 
 
 def _expect(condition: bool) -> None:
@@ -112,38 +112,38 @@ def _matrix(data: memoryview, depth: int) -> None:
     if not len(data):
         return  # an empty one
     _expect(depth < _DEEPEST)
-    kind, flags, data = _element(data)
-    _expect(kind == UINT32 and len(flags) == 8)
+    element, flags, data = _element(data)
+    _expect(element == UINT32 and len(flags) == 8)
     (about, _) = struct.unpack("<II", flags)
-    kind, sides, data = _element(data)
-    _expect(kind == INT32 and len(sides) >= 8 and len(sides) % 4 == 0)
+    element, sides, data = _element(data)
+    _expect(element == INT32 and len(sides) >= 8 and len(sides) % 4 == 0)
     count = 1
     for side in struct.unpack(f"<{len(sides) // 4}i", sides):
         _expect(side >= 0)
         count *= side
-    kind, _, data = _element(data)
-    _expect(kind == INT8)
+    element, _, data = _element(data)
+    _expect(element == INT8)
     shape = about & 0xFF
     if shape == _CELL:
         _matrices(data, count, depth)
     elif shape == _STRUCT:
-        kind, length, data = _element(data)
-        _expect(kind == INT32 and len(length) == 4)
+        element, length, data = _element(data)
+        _expect(element == INT32 and len(length) == 4)
         (width,) = struct.unpack("<i", length)
-        kind, names, data = _element(data)
-        _expect(kind == INT8 and width > 0 and len(names) % width == 0)
+        element, names, data = _element(data)
+        _expect(element == INT8 and width > 0 and len(names) % width == 0)
         _matrices(data, count * (len(names) // width), depth)
     elif shape == _TEXT or shape in _NUMBERS:
         for _ in range(2 if about & _COMPLEX else 1):
-            kind, values, data = _element(data)
-            _expect(kind in _BYTES)
-            least = count * _BYTES[kind]
-            _expect(least <= len(values) <= (4 * least if kind == _UTF8 else least))
+            element, values, data = _element(data)
+            _expect(element in _BYTES)
+            least = count * _BYTES[element]
+            _expect(least <= len(values) <= (4 * least if element == _UTF8 else least))
 
 
 def _matrices(data: memoryview, count: int, depth: int) -> None:
     _expect(count * 8 <= len(data))
     for _ in range(count):
-        kind, body, data = _element(data)
-        _expect(kind == MATRIX)
+        element, body, data = _element(data)
+        _expect(element == MATRIX)
         _matrix(body, depth + 1)
