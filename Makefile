@@ -1,7 +1,7 @@
 # `make demo` and `make test` each work as the first command on a fresh clone.
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test quick fuzz drills coverage docs check format digests audit bench lock clean
+.PHONY: help env demo test quick fuzz drills coverage docs check format digests yardsticks audit bench lock clean
 
 BIN := .venv/bin
 # One thread per process: as many processes as cores of a small machine, and no result that depends on their number.
@@ -55,6 +55,9 @@ format: env ## write the format that `check` wants
 
 digests: env ## record the bits of every method on this platform, on a commit that is trusted (tests/test_digests.py)
 	$(ONE_THREAD) HF_HUB_OFFLINE=1 $(BIN)/pytest -q tests/test_digests.py --record
+
+yardsticks: ## how large and how deep the code is, beside what it is meant to be
+	@python3 .ci/yardsticks
 
 audit: env ## licences, bill of materials and known weaknesses of what the lock installs, into build/audit
 	@$(BIN)/python .ci/audit
