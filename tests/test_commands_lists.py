@@ -34,7 +34,7 @@ def test_lists_of_a_test_part_are_what_the_scores_count(finished: Path, world: P
     said = done("evaluate", finished, "--data", world, "--lists", out, "--top", 3)
     assert f"lists: 10 queries, 3 images each at most -> {out}" in said
     rows = table(out)
-    assert list(rows[0]) == ["query", "rank", "gallery", "similarity", "answer"]
+    assert list(rows[0]) == ["query", "rank", "gallery", "similarity", "probability", "answer"]
     assert [row["rank"] for row in rows] == ["1", "2", "3"] * 10
     first = [row for row in rows if row["rank"] == "1"]
     (scored,) = lines(finished / "evaluations.jsonl")
@@ -107,7 +107,7 @@ def test_hostile_names_stay_names(tmp_path: Path) -> None:
     out = write_lists(tmp_path / "out.csv", lists, [tmp_path], 1)
     rows = table(out)
     assert [row["query"] for row in rows] == [row["gallery"] for row in rows]
-    assert not [cell for row in rows for cell in row.values() if cell[:1] in "=+-@\t\r"]
+    assert not [cell for row in rows for cell in row.values() if cell[:1] in [*"=+-@\t\r"]]
     for row, path in zip(rows, paths, strict=True):
         assert (tmp_path / row["query"]).samefile(path)
     assert b"sch\xf6n" in out.read_bytes()

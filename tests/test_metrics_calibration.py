@@ -21,6 +21,7 @@ from reseen.metrics.calibration import (
     fit_calibration,
     fitted_prior,
     group_probabilities,
+    in_words,
     log_ratios,
     reliability,
 )
@@ -98,12 +99,10 @@ def test_what_is_said_is_true_where_the_prior_is_the_gallerys() -> None:
     assert np.nanmax(np.abs(even.said - even.true)) > 0.3
 
 
-def test_the_threshold_is_where_the_probability_is_reached() -> None:
-    calibration = fit_calibration(drawn_counts(50), groups="cameras", replicas=10)
-    threshold = calibration.threshold(0.9, prior=0.01)
-    above, below = (calibration.probability(threshold + d, 0.01)[0] for d in (1e-6, -2 / BINS))
-    assert above >= 0.9 > below
-    assert calibration.threshold(1.1, prior=0.01) == float("inf")
+def test_a_probability_has_a_word() -> None:
+    words = [in_words(probability) for probability in (1.0, 0.9, 0.89, 0.5, 0.33, 0.32, 0.09, 0.0)]
+    likely, even = ["very likely"] * 2 + ["likely"], ["about as likely as not"] * 2
+    assert words == [*likely, *even, "unlikely", "very unlikely", "very unlikely"]
 
 
 @given(

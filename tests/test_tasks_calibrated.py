@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 import torch
 
+import reseen
 from command_runs import done
 from reseen.commands import report
 from reseen.errors import ReseenError
 from reseen.files import to_json
-from reseen.metrics.calibration import bin_of
+from reseen.metrics.calibration import Calibration, bin_of
 from reseen.reports import draw
 from reseen.tasks import read_calibration
 from reseen.tasks.calibrated import Calibrated
@@ -65,9 +66,13 @@ def run(crowd: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run_dir
 
 
+def calibration_of(run: Path) -> Calibration | None:
+    return read_calibration(run, reseen.Embedder.load(run))
+
+
 def test_a_report_says_how_sure_the_run_is(run: Path, crowd: Path) -> None:
     done("report", run, "--data", crowd)
-    calibration = read_calibration(run)
+    calibration = calibration_of(run)
     assert calibration is not None
     assert (calibration.clusters, calibration.groups) == (PERSONS, "cameras")
     assert calibration.log_ratio[bin_of(1.0)] > calibration.log_ratio[bin_of(0.0)]
@@ -84,6 +89,20 @@ def test_a_report_says_how_sure_the_run_is(run: Path, crowd: Path) -> None:
     page = (run / "report" / "index.html").read_text()
     assert "How sure" in page
     assert "across cameras" in page
+    out = run.parent / "ranked.csv"
+    done("evaluate", run, "--data", crowd, "--lists", out)
+    with open(out, newline="") as file:
+        rows = list(csv.DictReader(file))
+    similarity, said = (
+        np.array([float(row[name]) for row in rows]) for name in ("similarity", "probability")
+    )
+    expected = calibration.probability(similarity, tree["test"]["prior"])[
+        0
+    ]  # of the same queries and gallery
+    assert said == pytest.approx(expected, abs=1e-4)
+    done("evaluate", run, "--data", crowd, "--lists", out, "--view", "grey")  # what nobody fitted
+    with open(out, newline="") as file:
+        assert {row["probability"] for row in csv.DictReader(file)} == {""}
 
 
 def test_what_the_labels_say_is_what_is_fitted(run: Path, crowd: Path, tmp_path: Path) -> None:
@@ -94,7 +113,7 @@ def test_what_the_labels_say_is_what_is_fitted(run: Path, crowd: Path, tmp_path:
     shuffled = torch.from_numpy(np.random.default_rng(0).permutation(PERSONS * 4) % PERSONS)
     write_checkpoint(path, {**checkpoint.tensors, "labels": shuffled}, checkpoint.state)
     done("report", copy, "--data", crowd)
-    right, wrong = read_calibration(run), read_calibration(copy)
+    right, wrong = calibration_of(run), calibration_of(copy)
     assert right is not None
     assert wrong is not None
     assert right.log_ratio.max() > 2 > wrong.log_ratio.max()
@@ -106,7 +125,7 @@ def test_two_branches_judge_each_other(crowd: Path, tmp_path: Path) -> None:
     said = done("train", "cacl", *given)
     if "no probability" in said:
         assert "are needed" in said
-        assert read_calibration(tmp_path / "run") is None
+        assert calibration_of(tmp_path / "run") is None
     else:
         tree = json.loads((tmp_path / "run" / "calibration.json").read_text())
         assert "second branch" in tree["judged_by"]
@@ -118,16 +137,17 @@ def test_where_nothing_can_be_said_a_line_says_why(
     said = done("report", finished, "--data", world)
     assert "no probability beside similarities" in said
     assert "and 30 are needed" in said
-    assert read_calibration(finished) is None
+    assert calibration_of(finished) is None
     other = shutil.copytree(run, tmp_path / "other")
     said = done("report", other, "--data", world)
     assert "not the images that the run was trained on" in said
 
 
-def test_a_damaged_calibration_is_told(tmp_path: Path) -> None:
+def test_a_damaged_calibration_is_told(run: Path, tmp_path: Path) -> None:
+    model = reseen.Embedder.load(run)
     (tmp_path / "calibration.json").write_text(to_json({"log_ratio": [1.0]}))
     with pytest.raises(ReseenError, match="damaged: make it again with reseen report"):
-        read_calibration(tmp_path)
+        read_calibration(tmp_path, model)
     (tmp_path / "calibration.json").write_text("{")
     with pytest.raises(ReseenError, match="make it again with reseen report"):
-        read_calibration(tmp_path)
+        read_calibration(tmp_path, model)

@@ -12,7 +12,7 @@ from reseen.errors import ReseenError
 from reseen.evaluation import embed_crops, sees_grey
 from reseen.evaluation.lists import relative
 from reseen.files import write_csv
-from reseen.inference import load_encoder
+from reseen.inference import Embedder, load_encoder
 from reseen.methods.labelling import pseudo_labels
 from reseen.metrics.calibration import group_probabilities
 from reseen.progress import Progress
@@ -52,15 +52,16 @@ def cluster(
                 f"{images.root} holds {len(crops)} usable training images: grouping compares each with "
                 f"{config.cluster.k1} neighbours (the run's cluster.k1), so give more"
             )
+        grey = sees_grey(config, checkpoint.state["deployed"])
         features = embed_crops(
             encoder,
             crops,
             config,
-            grey=sees_grey(config, checkpoint.state["deployed"]),
+            grey=grey,
             progress=lambda done: progress.step("embed", done, len(crops)),
         )
     pseudo = pseudo_labels(features, cameras_of(crops), settings)
-    calibration = read_calibration(run)
+    calibration = read_calibration(run, Embedder(encoder, config, grey=grey))
     if calibration is None:
         sure = np.full(len(crops), np.nan)
     else:

@@ -15,12 +15,13 @@ from reseen.evaluation.reid import ranked_lists
 from reseen.evaluation.search import FoundScenes, SearchTest
 from reseen.evaluation.search_baselines import true_boxes
 from reseen.evaluation.search_lists import Finder, ranked_hits
+from reseen.metrics.calibration import Sure
 from reseen.records import Crop, LabelledCrops, Probe, SceneDetections, SearchData
 
 RIGHT, WRONG, UNKNOWN = "right", "wrong", "unknown"
 TOP = 10  # images of a list, unless another number is asked for
 BLOCK = 256  # queries that are ranked together
-OF_CROPS = ("query", "rank", "gallery", "similarity", "answer")
+OF_CROPS = ("query", "rank", "gallery", "similarity", "probability", "answer")
 OF_SCENES = (
     *("query", "query_x1", "query_y1", "query_x2", "query_y2", "rank"),
     *("gallery", "x1", "y1", "x2", "y2", "detection", "similarity", "answer"),
@@ -49,15 +50,17 @@ def crop_lists(
     gallery: LabelledCrops,
     pairs: Any,
     *,
+    sure: Sure | None = None,
     judged: bool = True,
 ) -> Lists:
     """Lists of crops, without what the protocol ignores.
 
     Args:
         pairs: rows (query, gallery image) ``[n, 2]`` that are one picture.
+        sure: how probable each similarity makes it that both images show one person; None: nobody knows.
         judged: False where nobody said who is who: nothing is ignored but own pictures, and nothing is right or wrong.
     """
-    rows = partial(_crop_rows, query_features, gallery_features, query, gallery, pairs, judged)
+    rows = partial(_crop_rows, query_features, gallery_features, query, gallery, pairs, sure, judged)
     return Lists(OF_CROPS, len(query), rows)
 
 
@@ -67,6 +70,7 @@ def _crop_rows(
     query: LabelledCrops,
     gallery: LabelledCrops,
     pairs: Any,
+    sure: Sure | None,
     judged: bool,
     top: int,
 ) -> Iterator[Row]:
@@ -81,8 +85,12 @@ def _crop_rows(
                 if other < 0:
                     break
                 answer = (RIGHT if found.correct[place, rank - 1] else WRONG) if judged else UNKNOWN
-                similarity = f"{found.similarities[place, rank - 1]:.6f}"
-                yield query.crops[row].path, rank, gallery.crops[other].path, similarity, answer
+                similarity = found.similarities[place, rank - 1]
+                probability = "" if sure is None else f"{float(sure(similarity)[0]):.4f}"
+                yield (
+                    *(query.crops[row].path, rank, gallery.crops[other].path),
+                    *(f"{similarity:.6f}", probability, answer),
+                )
 
 
 def nameless(crops: tuple[Crop, ...]) -> LabelledCrops:

@@ -8,6 +8,7 @@ the same person. The ratio is fitted by isotonic regression, as usual for scores
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,9 +27,17 @@ BINS = 400  # of similarity, -1 to 1
 PAIRS = 2**22  # compared at once
 PRIOR_ROWS = 1_000  # compared with all others for a prior
 MIN_CLUSTERS = 30  # with images of two groups (cameras): with fewer there are no digits
+# Least probability of each word: the IPCC's scale (Mastrandrea et al. 2010), whose ends are more than is measured here
+WORDS = (
+    *((0.9, "very likely"), (0.66, "likely"), (0.33, "about as likely as not")),
+    *((0.1, "unlikely"), (0.0, "very unlikely")),
+)
 
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
+Sure = Callable[
+    [ArrayLike], tuple[Floats, Floats, Floats]
+]  # of similarities: probability, and ends of its interval
 
 
 @dataclass(frozen=True)
@@ -42,6 +51,16 @@ class PairCounts:
 def bin_of(similarity: Any) -> NDArray[np.int64]:
     """The bin ``0..BINS-1`` of each similarity; what lies outside of -1 to 1 by rounding is in the last one."""
     return np.clip((np.asarray(similarity, dtype=np.float64) + 1) * (BINS / 2), 0, BINS - 1).astype(np.int64)
+
+
+def in_words(probability: float) -> str:
+    """What a probability means, as a word beside its digits."""
+    return next(word for least, word in WORDS if probability >= least)
+
+
+def in_percent(probability: float) -> str:
+    """Its digits, without the sign: never 0 or 100, which nothing is."""
+    return "<1" if probability < 0.01 else ">99" if probability > 0.99 else f"{100 * probability:.0f}"
 
 
 def count_pairs(
@@ -70,8 +89,7 @@ def count_pairs(
     for start in range(0, len(first), block := max(1, PAIRS // max(1, len(features)))):
         rows = torch.from_numpy(first[start : start + block])
         similarity = features[rows] @ features.T
-        bins = ((similarity.double() + 1) * (BINS / 2)).clamp_(0, BINS - 1).long()
-        cells = place[cluster_of[rows, None]] * BINS + bins
+        cells = place[cluster_of[rows, None]] * BINS + torch.from_numpy(bin_of(similarity))
         across = group_of[rows, None] != group_of
         same = cluster_of[rows, None] == cluster_of
         for row, kind in enumerate((across & same, across & ~same)):
@@ -106,12 +124,6 @@ class Calibration:
         """The share of a gallery's pairs ``[n]`` that show the same person, by their similarities alone."""
         return fitted_prior(self.log_ratio, np.bincount(bin_of(similarity).ravel(), minlength=BINS))
 
-    def threshold(self, probability: float, prior: float) -> float:
-        """The least similarity that means this probability; above 1 where none does."""
-        edges = np.linspace(-1, 1, BINS + 1)[:-1]
-        reached = self.probability(edges + 1 / BINS, prior)[0] >= probability
-        return float(edges[reached][0]) if reached.any() else float("inf")
-
     def as_json(self) -> dict[str, Any]:
         ratios = {name: np.round(getattr(self, name), 4).tolist() for name in ("log_ratio", "low", "high")}
         return {**ratios, "clusters": self.clusters, "groups": self.groups}
@@ -130,16 +142,29 @@ class Calibration:
             ) from error
 
 
+def spread(count: int, most: int) -> NDArray[np.int64]:
+    """``most`` of ``count`` places, spread evenly; all where there are fewer."""
+    return np.unique(np.linspace(0, count - 1, min(most, count)).astype(np.int64))
+
+
+def across(first: Labels, second: Labels) -> NDArray[np.bool_]:
+    """Which pairs ``[n, m]`` of images lie across groups (cameras); where no two are known (0 or above), all do."""
+    groups = np.unique(np.concatenate([first, second]))
+    if (groups >= 0).sum() < 2:
+        return np.ones((len(first), len(second)), dtype=bool)
+    apart: NDArray[np.bool_] = first[:, None] != second
+    return apart
+
+
 def group_probabilities(calibration: Calibration, features: Tensor, labels: Labels, groups: Labels) -> Floats:
     """For each image ``[M]``: that it shows the same person as another one of its cluster, on average; nan for who is
     alone. The prior is that of ``features`` ``[M, D]`` (unit rows): of an even sample against all, across ``groups``
     (cameras) where two are known.
     """
-    sample = np.unique(np.linspace(0, len(labels) - 1, min(PRIOR_ROWS, len(labels))).astype(np.int64))
+    sample = spread(len(labels), PRIOR_ROWS)
     similarity = (features[torch.from_numpy(sample)] @ features.T).numpy()
-    across = groups[sample, None] != groups if len(np.unique(groups[groups >= 0])) > 1 else None
     others = sample[:, None] != np.arange(len(labels))
-    prior = calibration.prior_of(similarity[others if across is None else across])
+    prior = calibration.prior_of(similarity[others & across(groups[sample], groups)])
     result = np.full(len(labels), np.nan)
     for label in np.unique(labels[labels >= 0]):
         rows = np.flatnonzero(labels == label)

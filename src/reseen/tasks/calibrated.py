@@ -7,10 +7,12 @@ from last: those of the other branch where there are two, else those of the epoc
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from reseen.config import Config
@@ -18,15 +20,19 @@ from reseen.data import fingerprint
 from reseen.errors import ReseenError
 from reseen.evaluation import embed_crops, sees_grey
 from reseen.files import from_json
-from reseen.inference import load_encoder
+from reseen.inference import Embedder, PersonSearcher, load_encoder
 from reseen.methods.labelling import pseudo_labels
 from reseen.metrics.calibration import (
     MIN_CLUSTERS,
+    PRIOR_ROWS,
     Calibration,
     Reliability,
+    Sure,
+    across,
     count_pairs,
     fit_calibration,
     reliability,
+    spread,
 )
 from reseen.progress import Progress
 from reseen.records import DISTRACTOR, JUNK, Crop, LabelledCrops, Labels, PseudoLabels, ReidData, cameras_of
@@ -39,11 +45,13 @@ QUERIES, GALLERY = 300, 4_000  # of the test part, at most: what is said is comp
 @dataclass(frozen=True)
 class Calibrated:
     """How sure a run is. With labels also what it says of the test part beside what is true there (``diagram``), and
-    the ``prior`` that was fitted on that part without them. ``judged_by``: whose clusters, in words."""
+    the ``prior`` that was fitted on that part without them. ``judged_by``: whose clusters, in words. ``model``: the
+    fingerprint of who embeds; a calibration says nothing of another one."""
 
     calibration: Calibration
     judged_by: str
     epoch: int
+    model: str
     prior: float | None = None
     diagram: Reliability | None = None
     name: str = "how-sure"
@@ -64,7 +72,8 @@ class Calibrated:
         )
 
     def as_json(self) -> dict[str, Any]:
-        tree = {**self.calibration.as_json(), "judged_by": self.judged_by, "epoch": self.epoch}
+        about = {"judged_by": self.judged_by, "epoch": self.epoch, "model": self.model}
+        tree = {**self.calibration.as_json(), **about}
         if self.diagram is None:
             return tree
         columns = {
@@ -74,14 +83,48 @@ class Calibrated:
         return {**tree, "test": {"prior": self.prior, **columns}}
 
 
-def read_calibration(run_dir: Path) -> Calibration | None:
-    """What a report left in a run folder; None where it left none. Raises ReseenError where it is damaged."""
+def read_calibration(run_dir: Path, model: Embedder | PersonSearcher) -> Calibration | None:
+    """What a report left in a run folder; None where it left none, or one of another epoch, branch or view.
+
+    Raises:
+        ReseenError: it is damaged.
+    """
     try:
-        return Calibration.from_json(from_json((run_dir / CALIBRATION).read_bytes()))
+        tree = from_json((run_dir / CALIBRATION).read_bytes())
+        found = Calibration.from_json(tree)
+        return found if tree.get("model") == model.fingerprint else None
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as error:
         raise ReseenError(f"cannot read {run_dir / CALIBRATION}: make it again with reseen report") from error
+
+
+def sure_of(
+    run_dir: Path,
+    model: Embedder,
+    features: tuple[Tensor, Tensor],
+    query: LabelledCrops,
+    gallery: LabelledCrops,
+    own: Labels,
+) -> Sure | None:
+    """What says how sure each similarity is: the run's calibration under the prior of these queries in this gallery.
+
+    Args:
+        features: of ``query`` ``[Q, D]`` and ``gallery`` ``[G, D]`` by ``model``.
+        own: rows (query, gallery image) ``[n, 2]`` that are one picture.
+
+    Returns:
+        None where the run has no calibration of this model.
+    """
+    calibration = read_calibration(run_dir, model)
+    if calibration is None:
+        return None
+    rows = spread(len(query), PRIOR_ROWS)
+    pairs = across(query.cameras[rows], gallery.cameras) & (gallery.identities != JUNK)
+    mine = own[np.isin(own[:, 0], rows)]
+    pairs[np.searchsorted(rows, mine[:, 0]), mine[:, 1]] = False
+    similarity = (features[0][torch.from_numpy(rows)] @ features[1].T).numpy()
+    return partial(calibration.probability, prior=calibration.prior_of(similarity[pairs]))
 
 
 def calibrate(run_dir: Path, images: ReidData, progress: Progress) -> Calibrated:
@@ -95,10 +138,10 @@ def calibrate(run_dir: Path, images: ReidData, progress: Progress) -> Calibrated
     config, deployed = checkpoint.config, str(checkpoint.state["deployed"])
     if checkpoint.state["data"] != fingerprint(images.train, images.root):
         raise ReseenError("these are not the images that the run was trained on")
-    groups, across = _groups(images.train)
+    groups, kind = _groups(images.train)
     labels = PseudoLabels.of(checkpoint.tensors["labels"].numpy()).drop_singletons().labels
     if (count := _across(labels, groups)) < MIN_CLUSTERS:
-        raise ReseenError(f"{count} clusters hold images of two {across}, and {MIN_CLUSTERS} are needed")
+        raise ReseenError(f"{count} clusters hold images of two {kind}, and {MIN_CLUSTERS} are needed")
     judged_by = "clusters of the epoch before"
     other = {"first": "second", "second": "first"}.get(deployed, "")
     if other and checkpoint.under(f"networks.{other}."):
@@ -107,8 +150,9 @@ def calibrate(run_dir: Path, images: ReidData, progress: Progress) -> Calibrated
         labels = _clusters(_embed(second, images.train, checkpoint, other, progress, "other"), images, config)
     features = _embed(encoder, images.train, checkpoint, deployed, progress, "training")
     counts = count_pairs(features, labels, groups, seed=config.seed)
-    calibration = fit_calibration(counts, groups=across, seed=config.seed)
-    found = Calibrated(calibration, judged_by, int(checkpoint.state["epoch"]))
+    calibration = fit_calibration(counts, groups=kind, seed=config.seed)
+    model = Embedder(encoder, config, grey=sees_grey(config, deployed))
+    found = Calibrated(calibration, judged_by, int(checkpoint.state["epoch"]), model.fingerprint)
     if not images.query or not images.gallery:
         return found
     query, gallery = _some(images.query, QUERIES), _some(images.gallery, GALLERY)
@@ -124,13 +168,14 @@ def _compared(
 ) -> dict[str, Any]:
     """The prior of the pairs across cameras, fitted without labels, and what was said beside what was true."""
     shown = gallery.identities != JUNK
-    across = (query.cameras[:, None] != gallery.cameras) & shown
-    if not across.any():
+    pairs = (query.cameras[:, None] != gallery.cameras) & shown
+    if not pairs.any():
         return {}
-    pairs = similarity.numpy()[across]
+    similarities = similarity.numpy()[pairs]
     same = (query.identities[:, None] == gallery.identities) & (gallery.identities != DISTRACTOR)
-    prior = calibration.prior_of(pairs)
-    return {"prior": prior, "diagram": reliability(calibration.probability(pairs, prior)[0], same[across])}
+    prior = calibration.prior_of(similarities)
+    said = calibration.probability(similarities, prior)[0]
+    return {"prior": prior, "diagram": reliability(said, same[pairs])}
 
 
 def _embed(
@@ -166,5 +211,5 @@ def _across(labels: Labels, groups: Labels) -> int:
 
 def _some(part: LabelledCrops, most: int) -> LabelledCrops:
     """An even sample."""
-    rows = np.unique(np.linspace(0, len(part) - 1, min(most, len(part))).astype(np.int64))
+    rows = spread(len(part), most)
     return LabelledCrops(tuple(part.crops[i] for i in rows), part.identities[rows])

@@ -29,14 +29,14 @@ from reseen.evaluation import (
 )
 from reseen.evaluation.lists import Lists, crop_lists, nameless
 from reseen.evaluation.protocol import own_pictures, pairs_of_one, without_cameras
-from reseen.inference import load_encoder
+from reseen.inference import Embedder, load_encoder
 from reseen.methods import get_method
 from reseen.methods.common import embed_clean
 from reseen.metrics import ReidScores
 from reseen.models import Encoder, resolve_device
 from reseen.progress import Progress
 from reseen.records import UNKNOWN_CAMERA, Crop, LabelledCrops, ReidData
-from reseen.tasks.calibrated import calibrate
+from reseen.tasks.calibrated import calibrate, sure_of
 from reseen.tasks.configure import configuration, trained
 from reseen.tasks.opening import open_crops
 from reseen.tasks.pictures import FeatureMap, Picture, RankedLists, Views
@@ -138,13 +138,15 @@ def score(source: Path, images: ReidData, how: Scoring, progress: Progress) -> l
     """
     test = open_test(images, how.protocol)
     query, gallery = test.query, test.gallery
-    embed, about = _embedding(source, how, progress)
+    model, embed, about = _embedding(source, how, progress)
     asked, found = (embed(part.crops, name) for name, part in (("query", query), ("gallery", gallery)))
     about = {"data": images.name, **about}
     own = {"same_pictures": test.same_pictures}
     scores = evaluate_features(asked, found, query, gallery, **own)
     scored = [reid_scored(images.name, scores, test, about | {"rerank": False})]
-    scored[0] = replace(scored[0], lists=crop_lists(asked, found, query, gallery, test.same_pictures))
+    sure = sure_of(source, model, (asked, found), query, gallery, test.same_pictures)
+    lists = crop_lists(asked, found, query, gallery, test.same_pictures, sure=sure)
+    scored[0] = replace(scored[0], lists=lists)
     if how.rerank:
         scores = evaluate_reranked(asked, found, query, gallery, device=resolve_device("auto"), **own)
         scored.append(reid_scored(f"{images.name}, re-ranked", scores, test, about | {"rerank": True}))
@@ -162,18 +164,20 @@ def rank(source: Path, images: ReidData, asked: ReidData | None, how: Scoring, p
     elif not images.gallery and images.train_identities is not None and (images.train_identities > 0).all():
         query = gallery = LabelledCrops(gallery.crops, images.train_identities)
         judged = True
-    embed, _ = _embedding(source, how, progress)
+    model, embed, _ = _embedding(source, how, progress)
     found = embed(gallery.crops, "gallery")
     features = found if query is gallery else embed(query.crops, "query")
     pairs = pairs_of_one([crop.path for crop in query.crops], [crop.path for crop in gallery.crops])
+    sure = sure_of(source, model, (features, found), query, gallery, pairs)
     query, gallery = without_cameras(query), without_cameras(gallery)
-    return crop_lists(features, found, query, gallery, pairs, judged=judged)
+    return crop_lists(features, found, query, gallery, pairs, sure=sure, judged=judged)
 
 
 def _embedding(
     source: Path, how: Scoring, progress: Progress
-) -> tuple[Callable[[tuple[Crop, ...], str], Tensor], dict[str, Any]]:
-    """What embeds crops (of a part that it names) by a run folder or checkpoint, and what result files say of it."""
+) -> tuple[Embedder, Callable[[tuple[Crop, ...], str], Tensor], dict[str, Any]]:
+    """The model of a run folder or checkpoint, what embeds crops (of a part that it names) by it, and what result files
+    say of it."""
     encoder, checkpoint = load_encoder(chosen_file(source, how.epoch), branch=how.branch)
     config, branch = checkpoint.config, how.branch or checkpoint.state["deployed"]
     grey = sees_grey(config, branch) if how.view is None else how.view == "grey"
@@ -183,7 +187,7 @@ def _embedding(
         return embed_crops(encoder, crops, config, grey=grey, progress=counted)
 
     about = {"epoch": checkpoint.state["epoch"], "chosen": how.epoch, "branch": branch}
-    return embed, about | {"view": "grey" if grey else "colour"}
+    return Embedder(encoder, config, grey=grey), embed, about | {"view": "grey" if grey else "colour"}
 
 
 def reid_scored(title: str, scores: ReidScores, test: ReidTest, about: dict[str, Any]) -> Scored:
