@@ -14,6 +14,7 @@ from qdrant_client import QdrantClient
 
 from reseen.gallery import Gallery, link
 from reseen.gallery.rows import unit
+from reseen.metrics.calibration import BINS, Calibration
 
 MODEL = "a1" * 20  # a fingerprint; tests bring features, not images
 DIM = 24
@@ -77,6 +78,12 @@ def filled(place: Any, count: int = 60, seed: int = 0, **details: Any) -> tuple[
     }
     gallery.add(features, **usual | details)
     return gallery, features
+
+
+def calibration() -> Calibration:
+    """Of a model to which 0.8 means nothing, less that it is another person and more that it is the same one."""
+    ratio = np.clip(40 * (np.linspace(-1, 1, BINS) - 0.8), -6, 6)
+    return Calibration(ratio, ratio - 1, ratio + 1, 40, "cameras")
 
 
 def oracle(

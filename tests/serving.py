@@ -14,7 +14,7 @@ from fastapi.testclient import TestClient
 from PIL import Image
 from torch import Tensor
 
-from galleries import DIM, MODEL
+from galleries import DIM, MODEL, calibration
 from reseen.config import ClusterConfig
 from reseen.data.boxes import Boxes
 from reseen.footage.finding import Finder
@@ -102,9 +102,35 @@ def filled(place: Path) -> Gallery:
     return gallery
 
 
-def served(place: Path, find: Callable[..., list[SceneDetections]] = find_people, **options: Any) -> Served:
-    cluster = ClusterConfig(k1=6, k2=2, min_samples=2)
-    return Served(filled(place), Finder(find, DIM, 8), detects=True, cluster=cluster, **options)
+def in_scenes(place: Path, root: Path) -> Gallery:
+    """A crop, the same picture as a scene with somebody in a box of it, one that is gone, and one in a film."""
+    gallery = Gallery.open(place, MODEL)
+    picture_of(*COLOURS[:3]).save(root / "street.png")
+    picture_of(COLOURS[0]).crop((10, 15, 30, 75)).save(root / "crop.png")
+    names = ["crop.png", "street.png", "gone.png", "hall.mp4", "../street.png", str(root / "street.png")]
+    boxes = [[0, 0, 20, 60], *[[50, 15, 70, 75]] * 5]
+    gallery.add(
+        np.array([feature_of(COLOURS[row % 3]) for row in range(6)]),
+        sources=names,
+        boxes=boxes,
+        seconds=[np.nan] * 3 + [0.7] + [np.nan] * 2,
+        frames=[-1] * 3 + [7] + [-1] * 2,
+        thumbnails=[encoded(picture_of(COLOURS[row % 3]), "JPEG") for row in range(6)],
+    )
+    return gallery
+
+
+def served(
+    place: Path,
+    find: Callable[..., list[SceneDetections]] = find_people,
+    *,
+    calibrated: bool = True,
+    **options: Any,
+) -> Served:
+    cluster, gallery = ClusterConfig(k1=6, k2=2, min_samples=2), filled(place)
+    if calibrated:
+        gallery.keep_calibration(calibration())
+    return Served(gallery, Finder(find, DIM, 8), detects=True, cluster=cluster, **options)
 
 
 def client_of(state: Served, **options: Any) -> TestClient:

@@ -15,18 +15,30 @@ import pytest
 
 import reseen
 from command_runs import done
+from galleries import calibration
+from reseen.files import to_json
 from reseen.gallery import Gallery
 from reseen.inference import load_model
+from reseen.tasks import CALIBRATION
 from test_cli import call
 
 PATTERN = ("--camera-pattern", r"_c(\d)s")
 
 
 @pytest.fixture(scope="module")
-def crops(world: Path, trained: tuple[Path, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def sure_run(trained: tuple[Path, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The finished run with a calibration, which so few people give no report."""
+    run = shutil.copytree(trained[0], tmp_path_factory.mktemp("runs") / "sure")
+    tree = {**calibration().as_json(), "model": load_model(run).fingerprint}
+    (run / CALIBRATION).write_text(to_json(tree))
+    return run
+
+
+@pytest.fixture(scope="module")
+def crops(world: Path, sure_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A gallery of the training images of `world`, indexed as three folders; nobody may change it."""
     place = tmp_path_factory.mktemp("crops") / "gallery"
-    said = done("index", trained[0], world / "bounding_box_train", "--gallery", place, *PATTERN)
+    said = done("index", sure_run, world / "bounding_box_train", "--gallery", place, *PATTERN)
     assert said.endswith(f"32 persons in 32 images and videos -> {place}, which holds 32\n")
     return place
 
@@ -51,14 +63,18 @@ def test_what_is_indexed_is_found(
     images = sorted((world / "bounding_box_train").glob("*.png"))
     said = done("search", crops, images[5], "--top", 3, "--csv", tmp_path / "hits.csv").splitlines()
     assert len(said) == 3
-    assert said[0].split("  ")[-1] == f"row 5, {images[5].name}, camera 1"
+    assert said[0].endswith(f"very likely             row 5, {images[5].name}, camera 1")
+    assert re.match(r"   1   1\.000  9\d % \(9\d to >?99\) ", said[0])
     with open(tmp_path / "hits.csv") as file:
         lines = list(csv.DictReader(file))
     assert [line["row"] for line in lines] == [line.split("row ")[1].split(",")[0] for line in said]
     assert lines[0]["source"] == images[5].name
     formula = shutil.copy(images[5], tmp_path / "=1+1.png")  # a name that a spreadsheet would compute
     done("index", trained[0], tmp_path, "--gallery", tmp_path / "g")
-    done("search", tmp_path / "g", formula, "--top", 1, "--csv", tmp_path / "hits.csv")
+    assert 0.9 < float(lines[0]["probability_low"]) <= float(lines[0]["probability"]) < 1
+    said = done("search", tmp_path / "g", formula, "--top", 1, "--csv", tmp_path / "hits.csv")
+    assert "no probability: the gallery has no calibration of its model: reseen report RUN" in said
+    assert "no probability" in refused("forget", tmp_path / "g", "--like", formula, "--above", 0.9)
     with open(tmp_path / "hits.csv") as file:
         assert [line["source"] for line in csv.DictReader(file)] == ["./=1+1.png"]
     assert float(lines[0]["similarity"]) == pytest.approx(1, abs=1e-3)
@@ -73,6 +89,7 @@ def test_what_is_indexed_is_found(
     assert all("camera 2" in line for line in others)
     reranked = done("search", crops, images[5], "--rerank", "--cameras", 1, 7, "--top", 2)
     assert "row 5, " in reranked.splitlines()[0]
+    assert "no probability: re-ranked" in reranked
     assert "nothing in" in done("search", crops, images[5], "--after", "2026-01-01")
 
 
@@ -97,12 +114,14 @@ def test_forgetting_asks_shows_and_proves(mine: Path, world: Path, monkeypatch: 
     assert "say --yes" in refused("forget", mine, "--row", 5)
     twice = done("forget", mine, "--row", 1, "--row", 2, 3, "--dry-run")
     assert twice.splitlines()[-1].startswith("3 of 32 rows of")
-    said = done("forget", mine, "--like", image, "--above", 0.999, "--dry-run")
+    for sure in (("--above", 0.9), ("--above-similarity", 0.999)):
+        assert "row 5, " in done("forget", mine, "--like", image, *sure, "--dry-run")
+    said = done("forget", mine, "--like", image, "--above-similarity", 0.999, "--dry-run")
     assert "row 5, " in said
     assert said.splitlines()[-1].startswith("1 of 32 rows of")
     assert len(Gallery.open(mine)) == 32
     monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
-    said = done("forget", mine, "--like", image, "--above", 0.999)
+    said = done("forget", mine, "--like", image, "--above-similarity", 0.999)
     assert "1 rows are erased: " in said
     assert "and not found" in said
     assert image.name not in (mine / "audit.jsonl").read_text()
@@ -126,11 +145,13 @@ def test_persons_in_scenes(scenes_folder: Path, searched: tuple[Path, str], tmp_
     assert "shows nobody" in refused("search", place, scene, "--box", 5000, 5000, 5001, 5001)
     picture = gallery.thumbnails([hit.row])[hit.row]
     assert picture[:2] == b"\xff\xd8"
-    assert "rows of r-siamnet" in done("gallery", place)
+    said = done("gallery", place)
+    assert "rows of r-siamnet" in said
+    assert "matches have no probability: the gallery has no calibration" in said
 
 
 def test_every_command_of_the_page_about_galleries_runs(
-    world: Path, trained: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    world: Path, sure_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     page = (Path(__file__).parents[1] / "docs" / "gallery.md").read_text()
     blocks = re.findall(r"^```bash\n(.*?)^```", page, re.M | re.S)
@@ -139,7 +160,7 @@ def test_every_command_of_the_page_about_galleries_runs(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "photos").symlink_to(world / "bounding_box_train")
     (tmp_path / "runs").mkdir()
-    (tmp_path / "runs" / "photos").symlink_to(trained[0])
+    (tmp_path / "runs" / "photos").symlink_to(sure_run)
     said = {" ".join(words): done(*words) for words in commands}
     assert sum("row" in text for text in said.values()) >= 8
     assert len(Gallery.open("archive")) < 32
@@ -159,7 +180,7 @@ def test_mistakes_are_one_line(
         (("search", mine, image, "--csv", tmp_path), "choose another --csv"),
         (("forget", mine), "say who is to be erased"),
         (("forget", mine, "--row", 99, "--yes"), "has no row 99"),
-        (("forget", mine, "--like", image, "--yes"), "the similarity above which"),
+        (("forget", mine, "--like", image, "--yes"), "and the probability above which"),
         (("forget", mine, "--track", "a.mp4", "--yes"), "names no track"),
         (("gallery", tmp_path / "none"), "is no gallery yet"),
         (("gallery", mine, "--copy-to", mine), "copy into another gallery"),

@@ -24,6 +24,7 @@ import pytest
 import reseen.gallery.server
 from command_runs import done
 from reseen.cli import main
+from reseen.commands.serve import root_of
 from reseen.errors import ReseenError
 from test_cli import refused
 from test_docs import ROOT, Block, blocks, commands, shrunk
@@ -61,7 +62,7 @@ def test_the_api_answers_the_commands_of_the_page(home: Path) -> None:
     assert '{"status":"ok"}' in done.stdout
     assert '"camera":2' in done.stdout
     assert (home / "row.jpg").read_bytes()[:3] == b"\xff\xd8\xff"
-    assert (home / "matches.csv").read_text().startswith("rank,row,similarity,source")
+    assert (home / "matches.csv").read_text().startswith('"rank","row","similarity","probability"')
 
 
 def test_it_prints_where_it_is_answers_and_stops(home: Path) -> None:
@@ -92,9 +93,19 @@ def test_mistakes_are_one_line(home: Path, searched: tuple[Path, str], tmp_path:
     assert "16 characters" in refused("serve", "gallery", "--token-file", tmp_path / "token")
     assert "cannot be read" in refused("serve", "gallery", "--token-file", tmp_path / "none")
     assert "features of two models" in refused("serve", "gallery", "--run", searched[0])
+    assert "no such folder" in refused("serve", "gallery", "--images", "monday=nowhere")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         assert "--port" in refused("serve", "gallery", "--port", taken.getsockname()[1])
     assert "--port" in refused("serve", "gallery", "--port", 70_000)
+
+
+def test_folders_of_pictures_may_have_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("photos", "a=b"):
+        (tmp_path / name).mkdir()
+    assert root_of("photos") == ("", Path("photos"))
+    assert root_of("monday/=photos") == ("monday", Path("photos"))
+    assert root_of("./a=b") == ("", Path("./a=b"))
 
 
 def test_without_the_packages_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -127,7 +127,7 @@ def test_what_is_erased_is_found_by_nobody_and_its_number_is_not_given_again(pla
 def test_rows_that_an_image_is_like_by_similarity(place: str) -> None:
     gallery, features = filled(place)
     alike = [row for row, similarity in oracle(features, features[9], 60) if similarity >= 0.5]
-    assert gallery.matching(like=features[9], above=0.5).tolist() == sorted(alike)
+    assert gallery.matching(like=features[9], above_similarity=0.5).tolist() == sorted(alike)
     assert 1 < len(alike) < 60
 
 

@@ -133,7 +133,7 @@ def test_rows_are_named_in_many_ways(tmp_path: Path) -> None:
         ({"sources": "1.mp4"}, []),
         ({"tracks": [("videos/2.mp4", 1)]}, list(range(25, 30))),
         ({"expired": True}, [0, 1, 2, 3]),
-        ({"like": features[12], "above": 0.5}, alike),
+        ({"like": features[12], "above_similarity": 0.5}, alike),
         ({"rows": [1], "tracks": [("videos/0.mp4", 1)]}, [1, 5, 6, 7, 8, 9]),
     ):
         assert gallery.matching(**named).tolist() == rows, named

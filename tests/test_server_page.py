@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import threading
@@ -17,8 +18,12 @@ import pytest
 import uvicorn
 from playwright.sync_api import expect, sync_playwright
 
-from reseen.gallery.server import Token, make_app
-from serving import COLOURS, encoded, picture_of, served
+from galleries import DIM
+from reseen.config import ClusterConfig
+from reseen.footage.finding import Finder
+from reseen.gallery.server import Served, Token, make_app
+from reseen.gallery.server.scenes import Scenes
+from serving import COLOURS, encoded, find_people, in_scenes, picture_of, served
 
 RED, GREEN, BLUE = COLOURS[:3]
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or ""
@@ -147,6 +152,55 @@ def test_pick_choose_filter_mark_refine_page_and_export(opened: Any, address: st
         page.get_by_role("link", name="Matches as CSV").click()
     lines = Path(download.value.path()).read_text().splitlines()
     assert (download.value.suggested_filename, len(lines)) == ("matches.csv", 43)
+
+
+def test_how_sure_a_match_is_or_why_that_is_not_known(opened: Any, address: str, tmp_path: Path) -> None:
+    page = opened(address)
+    page.set_input_files("#file", upload(RED))
+    matched(page, "The most similar one, very likely (")
+    first = page.locator(".card").first
+    sure = first.locator(".sure").inner_text()
+    assert re.fullmatch(r"very likely the same person \(\d\d to (>\s)?99\s%\)", sure)
+    assert first.locator(".likeness").inner_text().endswith("%")
+    assert "identifies nobody" in page.locator("#sure").inner_text()
+    first.get_by_role("button", name="Right").click()
+    page.get_by_role("button", name="Search again with 1 right").click()
+    page.locator("#sure", has_text="No probability: the query is made of several images").wait_for()
+    assert page.locator(".card .sure").count() == 0
+    with running(make_app(served(tmp_path / "gallery", calibrated=False))) as older:
+        page = opened(older)
+        page.set_input_files("#file", upload(RED))
+        page.locator("#sure", has_text="reseen report RUN --data PATH makes one").wait_for()
+        page.get_by_role("button", name="Erase a person").click()
+        page.get_by_label("similarity to the query").fill("0.9")
+        page.locator("#erasing-note", has_text="8 rows. Look at each").wait_for()
+
+
+def test_a_match_opens_the_scene_that_it_was_seen_in(opened: Any, tmp_path: Path) -> None:
+    gallery, finder = in_scenes(tmp_path / "gallery", tmp_path), Finder(find_people, DIM, 8)
+    state = Served(gallery, finder, detects=True, cluster=ClusterConfig(), scenes=Scenes({"": tmp_path}))
+    with running(make_app(state)) as address:
+        page = opened(address, viewport={"width": 390, "height": 800})
+        page.set_input_files("#file", upload(GREEN))
+        assert set(matched(page)) == {*range(6)}
+        assert (
+            page.get_by_role("button", name="Show the scene").count() == 1
+        )  # neither crops nor what is gone
+        card = page.locator(".card[data-row='1']")
+        dialog = page.get_by_role("dialog", name="Where it was seen")
+        (tmp_path / "street.png").rename(tmp_path / "away.png")
+        card.get_by_role("button", name="Right").focus()
+        page.keyboard.press("o")
+        dialog.get_by_text("not where it was").wait_for()
+        dialog.get_by_role("button", name="Close").click()
+        expect(dialog).to_be_hidden()
+        (tmp_path / "away.png").rename(tmp_path / "street.png")
+        card.get_by_role("button", name="Show the scene").click()
+        dialog.get_by_text("street.png. The match is outlined.").wait_for()
+        assert dialog.locator("img").evaluate("one => one.naturalWidth") == 120
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        page.keyboard.press("Escape")
+        expect(dialog).to_be_hidden()
 
 
 def test_by_keyboard_alone(opened: Any, address: str) -> None:
@@ -290,7 +344,7 @@ def test_whom_the_dialog_shows_is_erased_and_nobody_before(opened: Any, tmp_path
         page.locator(".card", has=page.locator("summary")).first.get_by_role("button", name="Right").click()
         page.get_by_role("button", name="Erase a person").click()
         dialog.get_by_text("2 rows. Look at each").wait_for()  # the track that is marked
-        dialog.get_by_label("similarity").fill("0.9")
+        dialog.get_by_label("probability (in percent)").fill("90")
         dialog.get_by_text("8 rows. Look at each").wait_for()
         assert dialog.locator("img").count() == 8
         assert len(state.gallery) == 48

@@ -14,7 +14,7 @@ import shutil
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, TextIO
 
 from reseen.errors import ReseenError
 
@@ -108,17 +108,22 @@ def append_json(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
 def write_csv(
     path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]], remedy: str = REMEDY
 ) -> None:
-    """A table, written as :func:`new_file` does. Every text is quoted; names of files keep their bytes.
-
-    A path is written such that no spreadsheet takes it for a formula: ``=1.jpg`` as ``./=1.jpg``, the same file.
-    """
+    """A table (:func:`write_table`), written as :func:`new_file` does; names of files keep their bytes."""
     with (
         new_file(path, remedy) as temporary,
         open(temporary, "w", newline="", encoding="utf-8", errors="surrogateescape") as handle,
     ):
-        writer = csv.writer(handle, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows([_in_table(value) for value in row] for row in rows)
+        write_table(handle, columns, rows)
+
+
+def write_table(handle: TextIO, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """CSV: every text is quoted, None is empty.
+
+    A path is written such that no spreadsheet takes it for a formula: ``=1.jpg`` as ``./=1.jpg``, the same file.
+    """
+    writer = csv.writer(handle, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([_in_table(value) for value in row] for row in rows)
 
 
 def _in_table(value: Any) -> Any:

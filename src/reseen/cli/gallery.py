@@ -76,8 +76,11 @@ def forget(commands: Any) -> None:
     parser.add_argument(
         "--source", nargs="+", action="extend", default=[], dest="sources", metavar="NAME", help=more
     )
-    parser.add_argument("--like", type=Path, metavar="IMAGE", help="who is similar to the person of an image")
-    parser.add_argument("--above", type=float, metavar="SIMILARITY", help="from which on, with --like")
+    parser.add_argument("--like", type=Path, metavar="IMAGE", help="who is like the person of an image")
+    more = "with --like: who it is with this probability, 0 to 1"
+    parser.add_argument("--above", type=float, metavar="P", help=more)
+    more = "with --like: who is that similar, -1 to 1, where no probability is known"
+    parser.add_argument("--above-similarity", type=float, metavar="S", help=more)
     parser.add_argument("--expired", action="store_true", help="rows whose time has come")
     parser.add_argument("--finish", action="store_true", help="only what a stopped erasure left")
     _run(parser)
@@ -107,6 +110,8 @@ def serve(commands: Any) -> None:
     _run(parser)
     more = "what finds the persons of a picture, for a model of crops (YOLOX)"
     parser.add_argument("--detector", type=Path, metavar="FILE.onnx", help=more)
+    more = "folder that was indexed (with --prefix NAME), to show the scene of a match; repeatable"
+    parser.add_argument("--images", action="append", default=[], metavar="[NAME=]PATH", help=more)
     more = "address to listen at; beyond this machine only with a token (default: %(default)s)"
     parser.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help=more)
     parser.add_argument("--port", type=int, default=8000, help="0: a free one (default: %(default)s)")

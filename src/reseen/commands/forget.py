@@ -25,6 +25,7 @@ def forget(
     sources: Sequence[str] = (),
     like: Path | None = None,
     above: float | None = None,
+    above_similarity: float | None = None,
     expired: bool = False,
     finish: bool = False,
     run: Path | None = None,
@@ -37,7 +38,8 @@ def forget(
 
     Args:
         tracks: ``SOURCE#N`` each.
-        like, above: all rows at least as similar to the person of an image.
+        like: the person of an image: all rows that show them with a probability of ``above``, or are as similar as
+            ``above_similarity`` says.
         finish: erase nobody new; only finish what was stopped.
         run: of which model the rows are; None: the gallery's own.
 
@@ -51,10 +53,11 @@ def forget(
     if not why and not finish:
         raise ReseenError("say who is to be erased: --row, --track, --source, --like or --expired")
     named: dict[str, Any] = {"sources": sources, "expired": expired}
-    if rows or tracks or like or above is not None:
+    if rows or tracks or like or above is not None or above_similarity is not None:
         model = model_of(gallery, run) if like or run else None
         galleries = [Gallery.open(gallery, model)]
-        named |= {"rows": rows, "tracks": [_track(word) for word in tracks], "like": like, "above": above}
+        named |= {"rows": rows, "tracks": [_track(word) for word in tracks]}
+        named |= {"like": like, "above": above, "above_similarity": above_similarity}
     else:
         galleries = [Gallery.open(gallery, about.fingerprint) for about in models_in(gallery)]
     receipts = []

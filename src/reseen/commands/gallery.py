@@ -44,6 +44,8 @@ def _lines(one: Gallery) -> list[str]:
     if len(times):
         first, last = (datetime.fromtimestamp(when, UTC) for when in (times.min(), times.max()))
         lines.append(f"  seen from {first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M} UTC")
+    why = one.why_no_probability
+    lines.append(f"  matches have no probability: {why}" if why else "  matches have a probability")
     expired = int((held.column("expiry") <= time.time()).sum())
     if expired:
         lines.append(f"  {expired} rows have expired and are not found: reseen forget {one.place} --expired")

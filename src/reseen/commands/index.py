@@ -14,6 +14,7 @@ from reseen.footage import Footage, Sampling, finder, joined, open_footage, pers
 from reseen.gallery import Gallery
 from reseen.inference import Embedder, load_model
 from reseen.progress import Progress
+from reseen.tasks import read_calibration
 
 NAMED = 20  # problems that are named
 DAY = 86400.0  # seconds
@@ -36,6 +37,8 @@ def index(
     time_pattern: str | None = None,
 ) -> Gallery:
     """Add the persons at ``path`` to a gallery: some images or a whole video at a time, which are then safe.
+
+    The run's calibration goes along, where it has one (docs/how-sure.md).
 
     Args:
         resume: leave out the sources of which there are rows.
@@ -76,6 +79,8 @@ def index(
             if len(found):
                 rows.add(**vars(found), expiries=expiries)
             done, persons = done + len(job), persons + len(found)
+    if (calibration := read_calibration(run, model)) is not None:
+        rows.keep_calibration(calibration)
     for line in problems[:NAMED]:
         print(line)
     more = f", {len(problems)} problems" if problems else ""

@@ -12,6 +12,7 @@ from reseen.data.paths import shown
 from reseen.errors import ReseenError
 from reseen.files import write_csv
 from reseen.gallery import Gallery, Hit
+from reseen.gallery.how_sure import RERANKED
 from reseen.gallery.queries import feature_of, model_of
 
 COLUMNS = [field.name for field in fields(Hit)]
@@ -34,6 +35,8 @@ def search(
 ) -> list[Hit]:
     """Print the rows of a gallery that are most similar to the person of an image, and write them to ``csv``.
 
+    Beside the similarity stands how probable it is that both show one person, or below why that is not known.
+
     Args:
         run: the model; None: where it was when the gallery was indexed.
         box: xyxy of the person in the image.
@@ -53,10 +56,22 @@ def search(
         rows = ([_cell(hit, name) for name in COLUMNS] for hit in hits)
         write_csv(csv, COLUMNS, rows, "choose another --csv")
     for place, hit in enumerate(hits, 1):
-        print(f"{place:>4}  {hit.similarity:6.3f}  {line_of(hit)}")
+        print(f"{place:>4}  {hit.similarity:6.3f}  {sure_of(hit)}{line_of(hit)}")
     if not hits:
         print(f"nothing in {gallery} passes: it holds {len(opened)} rows")
+    elif why := RERANKED if rerank else opened.why_no_probability:
+        print(f"no probability: {why}")
     return hits
+
+
+def sure_of(hit: Hit) -> str:
+    """Digits, interval and word of its probability; "" where it has none."""
+    if hit.probability != hit.probability:
+        return ""
+    from reseen.metrics.calibration import in_percent, in_words
+
+    value, low, high = map(in_percent, (hit.probability, hit.probability_low, hit.probability_high))
+    return f"{f'{value} % ({low} to {high})':<20}{in_words(hit.probability):<24}"
 
 
 def line_of(hit: Hit) -> str:

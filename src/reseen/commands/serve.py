@@ -15,6 +15,7 @@ from reseen.gallery import Gallery
 from reseen.gallery.queries import model_of
 from reseen.gallery.server import Served, Token, make_app
 from reseen.gallery.server.guard import LOOPBACK
+from reseen.gallery.server.scenes import Scenes
 from reseen.inference import PersonSearcher
 
 CONNECTIONS = 256  # at a time
@@ -29,11 +30,17 @@ def serve(
     port: int = 8000,
     names: Sequence[str] = (),
     token_file: Path | None = None,
+    images: Sequence[str] = (),
 ) -> None:
     """Serve until it is interrupted; the address is printed when it can be reached.
 
+    Args:
+        images: ``[NAME=]PATH`` each: folders that were indexed (with ``--prefix NAME``), so that a match can show the
+            scene that it was seen in.
+
     Raises:
-        ReseenError: no gallery or model, a port that is taken, or an address beyond this machine without a token.
+        ReseenError: no gallery, model or folder, a port that is taken, or an address beyond this machine without a
+            token.
     """
     import uvicorn
 
@@ -42,7 +49,7 @@ def serve(
         raise ReseenError(
             f"{host} can be reached from other machines: give a token with --token-file, or leave --host out"
         )
-    app = make_app(opened(gallery, run, detector), token=token, names=(host, *names))
+    app = make_app(opened(gallery, run, detector, images), token=token, names=(host, *names))
     with _bound(host, port) as listener:
         shown = f"[{host}]" if ":" in host else host
         print(f"http://{shown}:{listener.getsockname()[1]}/ (Ctrl+C stops it)", flush=True)
@@ -59,8 +66,9 @@ def serve(
         print("stopped; what was searched for is forgotten")
 
 
-def opened(place: str, run: Path | None, detector: Path | None) -> Served:
+def opened(place: str, run: Path | None, detector: Path | None, images: Sequence[str] = ()) -> Served:
     """The gallery with the model of its rows: in ``run``, or where it was when the gallery was indexed."""
+    scenes = Scenes(dict(map(root_of, images)))
     model = model_of(place, run)
     gallery = Gallery.open(place, model)
     gallery.search_many(
@@ -71,7 +79,20 @@ def opened(place: str, run: Path | None, detector: Path | None) -> Served:
         finder(model, detector=detector),
         detects=isinstance(model, PersonSearcher) or detector is not None,
         cluster=model.config.cluster,
+        scenes=scenes,
     )
+
+
+def root_of(words: str) -> tuple[str, Path]:
+    """``[NAME=]PATH``: a folder may have = in its name, where it begins with / or ./"""
+    name, found, path = words.partition("=")
+    if not found or "/" in name.rstrip("/"):
+        name, path = "", words
+    if not Path(path).expanduser().is_dir():
+        raise ReseenError(
+            f"--images {words}: there is no such folder: give the one that was indexed, as [NAME=]PATH"
+        )
+    return name.rstrip("/"), Path(path).expanduser()
 
 
 def _bound(host: str, port: int) -> socket.socket:

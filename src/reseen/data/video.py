@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from reseen.data.paths import shown
@@ -100,6 +101,29 @@ def read_video(
         ) from error
     except OSError as error:
         raise ReseenError(f"{shown(path)} cannot be read: {error.strerror or error}") from error
+
+
+def read_frame(path: Path, seconds: float) -> NDArray[np.uint8]:
+    """The frame ``[H, W, 3]``, upright, that is ``seconds`` after the first one, as :class:`Frame` counts them.
+
+    Raises:
+        ReseenError: no video, or none of that length; one without times.
+    """
+    av = require_video()
+    try:
+        with open(path, "rb") as file, av.open(file, options=_LOCAL) as container:
+            stream = container.streams.video[0]
+            first = next(container.decode(stream))
+            if first.pts is None or stream.time_base is None:
+                raise ReseenError(f"{shown(path)} has no times: its frames cannot be found again")
+            wanted = first.time + seconds
+            container.seek(math.floor(wanted / stream.time_base), stream=stream)  # to the keyframe before it
+            for frame in container.decode(stream):
+                if frame.time is not None and frame.time >= wanted - 1e-3:
+                    return _upright(frame).permute(1, 2, 0).numpy()
+    except (av.FFmpegError, OSError, IndexError, StopIteration) as error:
+        raise ReseenError(f"{shown(path)} cannot be read as a video: replace or remove it") from error
+    raise ReseenError(f"{shown(path)} ends before {seconds:.1f} s: it is not the video that was indexed")
 
 
 def _sampled(

@@ -14,8 +14,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from reseen.errors import ReseenError
+from reseen.files import to_json
 from reseen.gallery.erasing import Receipt, erase, unfinished
 from reseen.gallery.files import is_remote, locked
+from reseen.gallery.how_sure import HowSure
+from reseen.gallery.naming import check_likeness, named_rows
 from reseen.gallery.places import Rows, copied, models_in, new_rows_at, only_model, rows_at
 from reseen.gallery.queries import about_of, feature_of
 from reseen.gallery.ranking import hits_of
@@ -24,6 +27,7 @@ from reseen.gallery.store import About, give_back
 
 if TYPE_CHECKING:
     from reseen.gallery.queries import Model
+    from reseen.metrics.calibration import Calibration
 
 LOOK = 1.0  # seconds for which a search does not look for what others wrote
 RETRIES = 3  # of reading while somebody else erases and files go
@@ -42,7 +46,7 @@ class Gallery:
         self._store: Rows | None = None
         self._version: object = None
         self._held, self._looked = Held(), -float("inf")
-        self._lock = threading.RLock()
+        self._sure, self._lock = HowSure(), threading.RLock()
 
     @classmethod
     def open(
@@ -118,6 +122,7 @@ class Gallery:
         *,
         like: Any = None,
         above: float | None = None,
+        above_similarity: float | None = None,
         sources: str | Iterable[str] = (),
         tracks: Iterable[tuple[str, int]] = (),
         expired: bool = False,
@@ -126,36 +131,28 @@ class Gallery:
 
         Args:
             rows: their numbers.
-            like: an image or a feature as :meth:`search` takes it: all rows whose similarity is ``above`` or more.
+            like: an image or a feature as :meth:`search` takes it: all rows that show the same person with a
+                probability of ``above`` or more, or whose similarity is ``above_similarity`` or more.
             sources: files, or folders with all below them.
             tracks: source and number of each.
             expired: those whose time has come.
 
         Raises:
-            ReseenError: nothing is named, a number of no row, or ``like`` without ``above``.
+            ReseenError: a number of no row, ``like`` without how much, or ``above`` where there is no probability.
         """
         held = self._held
-        numbers, chosen = held.column("row"), np.zeros(len(held), dtype=bool)
-        given, sources = list(rows), [sources] if isinstance(sources, str) else list(sources)
-        lost = sorted(set(given) - set(numbers.tolist()))
-        if lost:
-            raise ReseenError(f"{self.place} has no row {lost[0]}: reseen search shows the numbers of rows")
-        if (like is None) != (above is None):
-            raise ReseenError(
-                "who is like somebody is said by two things: the image, and the similarity above which"
-            )
-        chosen |= np.isin(numbers, given)
-        if sources:
-            chosen |= held.where(sources=sources)
-        for source, track in tracks:
-            chosen |= held.where(sources=source) & (held.column("track") == track)
-        if expired:
-            chosen |= held.column("expiry") <= time.time()
-        if like is not None and above is not None:
+        check_likeness(like is not None, above, above_similarity)
+        chosen = named_rows(held, list(rows), sources, tracks, expired=expired)
+        if like is not None:
             feature = unit(self.feature(like)[None])
             self._check_dim(feature.shape[1])
-            chosen |= held.similarities(feature[0]) >= above
-        return numbers[chosen]
+            alike = held.similarities(feature[0])
+            if above is not None:
+                chosen |= self._sure.probabilities(held, alike)[0] >= above
+            elif above_similarity is not None:
+                chosen |= alike >= above_similarity
+        numbers: NDArray[np.int64] = held.column("row")[chosen]
+        return numbers
 
     def forget(self, rows: Iterable[int] = (), *, why: str = "asked", **named: Any) -> Receipt | None:
         """Erase rows so that their bytes are gone from the gallery, and prove it: see :mod:`reseen.gallery.erasing`.
@@ -180,6 +177,15 @@ class Gallery:
             receipt = erase(self._store, found.tolist(), why)
             self.refresh()
             return receipt
+
+    def keep_calibration(self, calibration: Calibration) -> None:
+        """Note how sure the model of these rows is: hits then have probabilities. Nothing where there is no row yet."""
+        text = to_json(calibration.as_json())
+        with self._lock, locked(self.place):
+            self.refresh()
+            if self._store is not None and text != self._sure.text:
+                self._store.keep_calibration(text)
+                self.refresh()
 
     @property
     def unfinished(self) -> int:
@@ -234,6 +240,8 @@ class Gallery:
         held = held.only(store.kept(now, held.column("row")))
         if len(held) > len(self) + SMALL:
             give_back()
+        if (text := store.calibration(now)) != self._sure.text:
+            self._sure = HowSure(text)
         self._held, self._version = held, now.version
 
     @property
@@ -245,7 +253,8 @@ class Gallery:
     def search(self, query: Any, k: int = 10, *, rerank: bool = False, **filters: Any) -> list[Hit]:
         """The k most similar rows, best first; ties go to the row that was added first.
 
-        Rows of one track count once, by the most similar of them. Rows that have expired are not found.
+        Rows of one track count once, by the most similar of them. Rows that have expired are not found. Hits have a
+        probability where the gallery has a calibration of its model, and none where they are re-ranked.
 
         Args:
             query: an image of a person (path, PIL image, array uint8 ``[H, W, 3]``), where the gallery was opened with
@@ -270,9 +279,12 @@ class Gallery:
         return feature_of(self.model, query)
 
     def search_many(
-        self, features: ArrayLike, k: int = 10, *, rerank: bool = False, **filters: Any
+        self, features: ArrayLike, k: int = 10, *, rerank: bool = False, refined: bool = False, **filters: Any
     ) -> list[list[Hit]]:
-        """As :meth:`search`, for features ``[Q, D]`` at once: the matrix is read once for all of them."""
+        """As :meth:`search`, for features ``[Q, D]`` at once: the matrix is read once for all of them.
+
+        ``refined``: they are made of several images each, so that no hit has a probability.
+        """
         self.look()
         queries = unit(features)
         self._check_dim(queries.shape[1])
@@ -283,7 +295,13 @@ class Gallery:
             return [[] for _ in queries]
         passes = held.where(now=time.time(), **filters)
         chosen = None if passes.all() else np.flatnonzero(passes)
-        return hits_of(held, queries, k, chosen, reranked=rerank)
+        hits = hits_of(held, queries, k, chosen, reranked=rerank)
+        return hits if rerank or refined else self._sure.said(held, hits)
+
+    @property
+    def why_no_probability(self) -> str:
+        """Why hits have none, and what to do; "" where they have one."""
+        return self._sure.why_not(self._held)
 
     def sources(self) -> set[str]:
         """Names of all files of which there are rows."""

@@ -60,6 +60,12 @@ class Rows(Protocol):
     def next_number(self, free: int) -> int:
         """The number of the next row, ``free`` or above: those of erased rows are not given again."""
 
+    def calibration(self, now: Any) -> str:
+        """What :meth:`keep_calibration` was given last; "" where it never was."""
+
+    def keep_calibration(self, text: str) -> None:
+        """Note how sure the model of these rows is; seen with their next version."""
+
     def thumbnails(self, rows: Sequence[int]) -> dict[int, bytes]: ...
     def scattered(self) -> bool: ...
     def compact(self, *, erased: bool = False) -> None: ...
@@ -111,6 +117,8 @@ def copied(rows: Rows, place: str) -> int:
     for some in rows.whole():
         other.append(some)
         count += len(some)
+    if text := rows.calibration(rows.latest()):
+        other.keep_calibration(text)
     return count
 
 

@@ -51,7 +51,8 @@ class Hit:
     """A row that was found: its number, its similarity (-1 to 1, not a probability) and what is known about it.
 
     ``box`` is xyxy in pixels of the image or frame. ``track_rows`` are the other rows of its track that a search came
-    across, less similar ones. What is not known is nan, or -1.
+    across, less similar ones. ``probability``: that it shows the person of the query, with the ends of its interval.
+    What is not known is nan, or -1.
     """
 
     row: int
@@ -66,6 +67,9 @@ class Hit:
     track: int
     expiry: float
     track_rows: tuple[int, ...] = ()
+    probability: float = math.nan
+    probability_low: float = math.nan
+    probability_high: float = math.nan
 
 
 def schema(dim: int, about: dict[str, str] | None = None) -> pa.Schema:

@@ -22,6 +22,7 @@ from reseen.gallery.rows import HELD, schema, vectors_of
 
 FORMAT = "1"  # of a table; other ones are refused
 NEXT = "reseen.next_row"  # in a table's configuration, once rows were erased
+CALIBRATION = "reseen.calibration"  # likewise, once its model has one
 FRAGMENT = 2**13  # rows of a file, once it is compacted: what an erasure of one row rewrites
 SMALL_FRAGMENTS = 100  # that additions may leave before they are joined
 BATCH = 8192  # rows that are read together
@@ -119,6 +120,16 @@ class Store:
         with answering(self.place):
             for batch in self.latest().scanner(batch_size=BATCH).to_batches():
                 yield pa.Table.from_batches([batch])
+
+    def calibration(self, dataset: Any) -> str:
+        """What :meth:`keep_calibration` was given last; "" where it never was."""
+        with answering(self.place):
+            return str(dataset.config().get(CALIBRATION, ""))
+
+    def keep_calibration(self, text: str) -> None:
+        """Note how sure the table's model is; it lies beside the rows and is seen with their next version."""
+        with answering(self.place):
+            self.latest().update_config({CALIBRATION: text})
 
     # --- erasing: see erasing.py ---
 

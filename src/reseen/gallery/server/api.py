@@ -105,7 +105,11 @@ def find(state: State, picture: Upload, box: Boxes = []) -> s.Found:  # noqa: B0
 def search(given: s.Search, state: State) -> s.Matches:
     """Whom the gallery holds that is like a query, a page at a time."""
     hits, following = state.search(given.query, given.limit, Cursor.read(given.cursor), filters_of(given))
-    return s.Matches(matches=list(map(match_of, hits)), next=None if following is None else str(following))
+    return s.Matches(
+        matches=[match_of(hit, state.scenes) for hit in hits],
+        no_probability=state.why_no_probability(given.query),
+        next=None if following is None else str(following),
+    )
 
 
 @api.post("/api/refine", responses=described(404))
@@ -131,7 +135,7 @@ def export(given: Annotated[s.Export, Query()], state: State) -> Response:
 def read_rows(state: State, start: Start = 0, limit: Limit = 24) -> s.Rows:
     """The rows of the gallery in the order of their numbers."""
     hits, following = state.rows_from(start, limit)
-    return s.Rows(rows=list(map(row_of, hits)), next=following)
+    return s.Rows(rows=[row_of(hit, state.scenes) for hit in hits], next=following)
 
 
 @api.post("/api/rows", status_code=201, responses=described(408, 415), openapi_extra=PICTURE)
@@ -152,7 +156,7 @@ def read_row(row: RowNumber, state: State) -> s.Shown:
     found = state.rows([row])
     if not found:
         raise ProblemError(404, "there is no such row")
-    return row_of(found[0])
+    return row_of(found[0], state.scenes)
 
 
 @api.get(
@@ -162,6 +166,16 @@ def read_row(row: RowNumber, state: State) -> s.Shown:
 )
 def read_thumbnail(row: RowNumber, state: State) -> Response:
     return Response(state.thumbnail(row), media_type="image/jpeg")
+
+
+@api.get(
+    "/api/rows/{row}/scene",
+    response_class=Response,
+    responses={200: {"content": {"image/jpeg": {}}}, **described(404)},
+)
+def read_scene(row: RowNumber, state: State) -> Response:
+    """The picture or frame that the row was seen in, with the person outlined."""
+    return Response(state.scene(row), media_type="image/jpeg")
 
 
 @api.post("/api/groups", status_code=202, responses=described(409))
@@ -181,7 +195,7 @@ def read_groups(state: State, start: Start = 0, limit: Limit = 24) -> s.GroupPag
         s.Group(
             count=len(hits),
             cameras=sorted({hit.camera for hit in hits} - {UNKNOWN_CAMERA}),
-            shown=[row_of(hit) for hit in hits[:FACES]],
+            shown=[row_of(hit, state.scenes) for hit in hits[:FACES]],
         )
         for hits in page
         if hits
@@ -195,10 +209,10 @@ def read_groups(state: State, start: Start = 0, limit: Limit = 24) -> s.GroupPag
 @api.post("/api/forget/preview", responses=described(404))
 def preview_forget(given: s.Naming, state: State) -> s.Named:
     """Who would be erased: nothing is, before the rows are named to /api/forget."""
-    rows = state.named(given.rows, given.tracks, given.query, given.above)
+    rows = state.named(given)
     hits = state.rows(rows[:NAMED])
     state.fetch(hit.row for hit in hits)
-    return s.Named(rows=rows, shown=list(map(row_of, hits)))
+    return s.Named(rows=rows, shown=[row_of(hit, state.scenes) for hit in hits])
 
 
 @api.post("/api/forget", status_code=202, responses=described())

@@ -68,20 +68,26 @@ class Recent(Generic[Key, Value]):
 
 
 class Queries:
-    """Features ``[D]`` by names that nobody guesses."""
+    """Features ``[D]`` by names that nobody guesses, and whether they are made of several images."""
 
     def __init__(self) -> None:
-        self._features: Recent[str, Feature] = Recent(QUERIES, SECONDS)
+        self._features: Recent[str, tuple[Feature, bool]] = Recent(QUERIES, SECONDS)
 
-    def remember(self, feature: Feature) -> str:
+    def remember(self, feature: Feature, *, refined: bool = False) -> str:
         name = secrets.token_urlsafe(16)
-        self._features[name] = feature
+        self._features[name] = (feature, refined)
         return name
 
     def feature(self, name: str) -> Feature:
-        feature = self._features.get(name)
-        if feature is None:
+        return self._get(name)[0]
+
+    def refined(self, name: str) -> bool:
+        return self._get(name)[1]
+
+    def _get(self, name: str) -> tuple[Feature, bool]:
+        found = self._features.get(name)
+        if found is None:
             raise ProblemError(
                 404, "this query is no more (they are kept for half an hour): find the person again"
             )
-        return feature
+        return found

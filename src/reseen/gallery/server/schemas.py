@@ -70,15 +70,30 @@ class Shown(BaseModel):
     score: float | None
     track: int | None = Field(description="of one walk through a video")
     expiry: datetime | None = Field(description="when the row has to go")
+    scene: bool = Field(description="whether /api/rows/N/scene shows where the row was seen")
+
+
+class Probability(BaseModel):
+    """That a match shows the person of the query, as the gallery's model and rows say: no identification."""
+
+    value: float = Field(ge=0, le=1, examples=[0.93])
+    low: float = Field(description="of the interval that holds 95 % of a bootstrap", examples=[0.88])
+    high: float = Field(examples=[0.96])
+    words: str = Field(examples=["very likely"])
 
 
 class Match(Shown):
-    similarity: float = Field(description="-1 to 1; not a probability")
+    similarity: float = Field(description="-1 to 1; not a probability", examples=[0.71])
+    probability: Probability | None
     track_rows: list[int] = Field(description="other rows of the same track that the search came across")
 
 
 class Matches(BaseModel):
     matches: list[Match] = Field(description="most similar first; a track counts once")
+    no_probability: str | None = Field(
+        description="why matches have no probability; null: they have",
+        examples=["the query is made of several images, and a calibration is of pairs of images"],
+    )
     next: str | None = Field(description="cursor of the next page; null: this is the last")
 
 
@@ -120,12 +135,13 @@ class GroupPage(BaseModel):
 
 
 class Naming(Given):
-    """Who is to be erased: rows, and everybody as similar to a query as ``above`` says."""
+    """Who is to be erased: rows, and everybody who is like a query: by a probability, or by a similarity."""
 
     rows: list[Row] = Field([], max_length=100_000, examples=[[7, 8]])
     tracks: bool = Field(True, description="with all rows of their tracks")
     query: QueryName | None = None
-    above: float | None = Field(None, ge=-1, le=1, examples=[0.9])
+    above: float | None = Field(None, gt=0, le=1, description="a probability", examples=[0.9])
+    above_similarity: float | None = Field(None, ge=-1, le=1, examples=[0.9])
 
 
 class Named(BaseModel):

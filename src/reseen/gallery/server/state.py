@@ -16,12 +16,15 @@ from reseen.errors import ReseenError
 from reseen.footage.finding import Finder
 from reseen.footage.rows import thumbnail
 from reseen.gallery.gallery import Gallery
+from reseen.gallery.how_sure import REFINED
 from reseen.gallery.rows import NONE, Hit, unit
 from reseen.gallery.server.grouping import LEAST_ROWS, MOST_ROWS, Groups, groups_of
 from reseen.gallery.server.jobs import Job, Jobs
 from reseen.gallery.server.memory import SECONDS, Queries, Recent
 from reseen.gallery.server.paging import MOST, Cursor, page_of
 from reseen.gallery.server.problems import ProblemError
+from reseen.gallery.server.scenes import NO_SCENES, Scenes
+from reseen.gallery.server.schemas import Naming
 from reseen.gallery.server.uploads import Limits, boxes_of, picture_of
 from reseen.records import SceneDetections
 
@@ -37,6 +40,7 @@ class Served:
         finder: finds and embeds the persons of a picture, with the gallery's model.
         detects: whether it detects them; else the picture is the person.
         cluster: how the gallery is grouped.
+        scenes: where the pictures are that rows were seen in.
     """
 
     def __init__(
@@ -46,10 +50,11 @@ class Served:
         *,
         detects: bool,
         cluster: ClusterConfig,
+        scenes: Scenes = NO_SCENES,
         limits: Limits | None = None,
     ) -> None:
         self.gallery, self.finder, self.detects, self.cluster = gallery, finder, detects, cluster
-        self.limits = limits or Limits()
+        self.scenes, self.limits = scenes, limits or Limits()
         self.queries, self.jobs = Queries(), Jobs()
         self.groups: Groups | None = None
         self._grouping: Job | None = None
@@ -105,15 +110,20 @@ class Served:
         self, query: str, limit: int, cursor: Cursor, filters: dict[str, Any]
     ) -> tuple[list[Hit], Cursor | None]:
         """A page of hits; their thumbnails are fetched at once, for they are asked for next."""
-        feature = self.queries.feature(query)
-        hits, following = page_of(
-            lambda k: self.gallery.search_many(feature[None], k, **filters)[0], cursor, limit
-        )
+        hits, following = page_of(lambda k: self._first(query, k, filters), cursor, limit)
         self.fetch(hit.row for hit in hits)
         return hits, following
 
     def all_hits(self, query: str, filters: dict[str, Any]) -> list[Hit]:
-        return self.gallery.search_many(self.queries.feature(query)[None], MOST, **filters)[0]
+        return self._first(query, MOST, filters)
+
+    def _first(self, query: str, k: int, filters: dict[str, Any]) -> list[Hit]:
+        feature, refined = self.queries.feature(query), self.queries.refined(query)
+        return self.gallery.search_many(feature[None], k, refined=refined, **filters)[0]
+
+    def why_no_probability(self, query: str) -> str | None:
+        """Of the matches of a query; None where they have one."""
+        return REFINED if self.queries.refined(query) else self.gallery.why_no_probability or None
 
     def refine(self, query: str | None, right: Sequence[int], wrong: Sequence[int]) -> str:
         """A query of its own: the mean of the right features (with that of ``query``) minus a part of the wrong ones'.
@@ -133,7 +143,8 @@ class Served:
             (feature,) = unit(mean[None].astype(np.float32))
         except ReseenError as error:
             raise ProblemError(422, "right and wrong rows cancel each other: mark others") from error
-        return self.queries.remember(feature)
+        refined = len(good) + len(bad) > 1 or (query is not None and self.queries.refined(query))
+        return self.queries.remember(feature, refined=refined)
 
     # --- rows ---
 
@@ -165,6 +176,13 @@ class Served:
         if not picture:
             raise ProblemError(404, f"row {row} has no picture")
         return picture
+
+    def scene(self, row: int) -> bytes:
+        """JPEG of the picture that a row was seen in. Raises ProblemError where there is none."""
+        found = self.rows([row])
+        if not found:
+            raise ProblemError(404, f"there is no row {row}")
+        return self.scenes.picture(found[0])
 
     def fetch(self, rows: Iterable[int]) -> None:
         """Have thumbnails in memory."""
@@ -207,19 +225,28 @@ class Served:
         self._grouping = self.jobs.start("groups", work)
         return self._grouping
 
-    def named(self, rows: Sequence[int], tracks: bool, query: str | None, above: float | None) -> list[int]:
-        """Numbers of rows that are to be erased: see :class:`reseen.gallery.server.schemas.Naming`."""
-        if (query is None) != (above is None):
+    def named(self, given: Naming) -> list[int]:
+        """Numbers of rows that are to be erased.
+
+        Raises:
+            ProblemError: none of them is there, or who is like a query is not said, or cannot be.
+        """
+        if (given.query is not None) != (given.above is not None) + (given.above_similarity is not None):
             raise ProblemError(
-                422, "who is like somebody is said by two things: a query, and above which similarity"
+                422,
+                "who is like somebody is said by two things: a query, and above which probability or similarity",
             )
         self.gallery.look()
-        present = self.rows(rows)
-        walks = {(hit.source, hit.track) for hit in present if tracks and hit.track != NONE}
-        if not present and query is None:
+        present = self.rows(given.rows)
+        walks = {(hit.source, hit.track) for hit in present if given.tracks and hit.track != NONE}
+        if not present and given.query is None:
             raise ProblemError(404, "none of these rows is there")
-        like = None if query is None else self.queries.feature(query)
-        found = self.gallery.matching([hit.row for hit in present], like=like, above=above, tracks=walks)
+        like: dict[str, Any] = {"above": given.above, "above_similarity": given.above_similarity}
+        if given.query is not None:
+            like["like"] = self.queries.feature(given.query)
+            if given.above is not None and (why := self.why_no_probability(given.query)):
+                raise ProblemError(422, f"no probability: {why}; give above_similarity")
+        found = self.gallery.matching([hit.row for hit in present], tracks=walks, **like)
         return [int(row) for row in found]
 
     def start_forget(self, rows: Sequence[int]) -> Job:

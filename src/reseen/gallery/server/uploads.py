@@ -7,6 +7,7 @@ import io
 import warnings
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from typing import IO
 
 import numpy as np
 from fastapi import Request
@@ -49,7 +50,7 @@ def picture_of(data: bytes, limits: Limits) -> Tensor:
     Raises:
         ProblemError: no picture, too many pixels (said by its header, before anything is decoded), or a damaged one.
     """
-    width, height = declared_size(data)
+    width, height = declared_size(io.BytesIO(data))
     if width * height > limits.pixels:
         raise ProblemError(413, f"a picture has at most {limits.pixels:,} pixels, not {width} x {height}")
     try:
@@ -58,14 +59,14 @@ def picture_of(data: bytes, limits: Limits) -> Tensor:
         raise ProblemError(422, str(error)) from error
 
 
-def declared_size(data: bytes) -> tuple[int, int]:
+def declared_size(file: IO[bytes]) -> tuple[int, int]:
     """Width and height as the header of a picture says."""
     Image.init()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # on odd metadata
             known = [name for name in FORMATS if name in Image.OPEN]
-            with Image.open(io.BytesIO(data), formats=known) as image:
+            with Image.open(file, formats=known) as image:
                 return image.size
     except Image.DecompressionBombError as error:
         raise ProblemError(413, "the picture declares far too many pixels: make it smaller") from error

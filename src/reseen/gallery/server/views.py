@@ -2,33 +2,49 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import math
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import PurePosixPath
 from typing import Any
 
 from reseen.data.paths import shown
+from reseen.files import write_table
 from reseen.gallery.rows import NONE, Hit
-from reseen.gallery.server.schemas import Match, Shown
+from reseen.gallery.server.scenes import NO_SCENES, Scenes
+from reseen.gallery.server.schemas import Match, Probability, Shown
+from reseen.metrics.calibration import in_words
 from reseen.records import UNKNOWN_CAMERA
 
 COLUMNS = (
-    *("rank", "row", "similarity", "source", "frame", "seconds", "time", "camera"),
+    *("rank", "row", "similarity", "probability", "probability_low", "probability_high"),
+    *("source", "frame", "seconds", "time", "camera"),
     *("x1", "y1", "x2", "y2", "score", "track"),
 )
 
 
-def row_of(hit: Hit) -> Shown:
-    return Shown(**_details(hit))
+def row_of(hit: Hit, scenes: Scenes = NO_SCENES) -> Shown:
+    return Shown(**_details(hit, scenes))
 
 
-def match_of(hit: Hit) -> Match:
-    return Match(**_details(hit), similarity=hit.similarity, track_rows=list(hit.track_rows))
+def match_of(hit: Hit, scenes: Scenes = NO_SCENES) -> Match:
+    details, rows = _details(hit, scenes), list(hit.track_rows)
+    return Match(**details, similarity=hit.similarity, probability=probability_of(hit), track_rows=rows)
 
 
-def _details(hit: Hit) -> dict[str, Any]:
+def probability_of(hit: Hit) -> Probability | None:
+    if math.isnan(hit.probability):
+        return None
+    return Probability(
+        value=hit.probability,
+        low=hit.probability_low,
+        high=hit.probability_high,
+        words=in_words(hit.probability),
+    )
+
+
+def _details(hit: Hit, scenes: Scenes) -> dict[str, Any]:
     return {
         "row": hit.row,
         "source": shown(hit.source),
@@ -40,6 +56,7 @@ def _details(hit: Hit) -> dict[str, Any]:
         "score": number(hit.score),
         "track": None if hit.track == NONE else hit.track,
         "expiry": moment(hit.expiry),
+        "scene": scenes.shows(hit),
     }
 
 
@@ -56,18 +73,16 @@ def moment(seconds: float) -> datetime | None:
 
 
 def csv_of(hits: Sequence[Hit]) -> str:
-    """Hits as CSV for a spreadsheet, which would take a text that begins with =, +, - or @ for a formula."""
+    """Hits as CSV for a spreadsheet."""
     file = io.StringIO()
-    writer = csv.writer(file)
-    writer.writerow(COLUMNS)
-    for rank, hit in enumerate(hits, 1):
-        row = match_of(hit)
-        when = "" if row.time is None else row.time.isoformat()
-        cells = (rank, row.row, f"{row.similarity:.4f}", harmless(row.source), row.frame, row.seconds, when)
-        writer.writerow((*cells, row.camera, *row.box, row.score, row.track))
+    write_table(file, COLUMNS, (_cells(rank, match_of(hit)) for rank, hit in enumerate(hits, 1)))
     return file.getvalue()
 
 
-def harmless(text: str) -> str:
-    """Text that no spreadsheet takes for a formula."""
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
+def _cells(rank: int, row: Match) -> tuple[Any, ...]:
+    when = None if row.time is None else row.time.isoformat()
+    sure = row.probability
+    digits = (sure.value, sure.low, sure.high) if sure is not None else (None,) * 3
+    start = (rank, row.row, round(row.similarity, 4), *digits)
+    seen = (PurePosixPath(row.source), row.frame, row.seconds, when, row.camera)
+    return (*start, *seen, *row.box, row.score, row.track)

@@ -36,6 +36,8 @@ export const whoIs = (naming) => post("/api/forget/preview", naming);
 export const forget = (rows) => post("/api/forget", { rows });
 export const thumbnail = (row) => `/api/rows/${row}/thumbnail`;
 
+export const scene = (row) => `/api/rows/${row}/scene`;
+
 /** Persons of a picture (a Blob); boxes are arrays of four numbers. */
 export function find(picture, boxes = []) {
   const words = boxes.map((box) => `box=${box.map((side) => Math.round(side)).join(",")}`);

@@ -7,12 +7,14 @@ import { counted } from "./words.js";
 const $ = (id) => document.getElementById(id);
 const PAUSE = 400; // milliseconds without a key before the server is asked
 
-/** What the dialog is about: query and rows that it was opened with, and the rows that would be erased. */
-const erasing = { query: null, marked: [], rows: [], asked: 0, done: async () => {} };
+/** What the dialog is about: query and rows that it was opened with, and the rows that would be erased. `sure`: whether
+ * who is like the query is said by a probability; else by a similarity. */
+const erasing = { query: null, sure: false, marked: [], rows: [], asked: 0, done: async () => {} };
 
-export function openErasing(query, marked, done) {
-  Object.assign(erasing, { query, marked, rows: [], done });
-  $("above").value = "";
+export function openErasing(query, sure, marked, done) {
+  Object.assign(erasing, { query, sure, marked, rows: [], done });
+  $("above-what").textContent = sure ? "who is the person with a probability (in percent) of" : "whose similarity to the query is";
+  Object.assign($("above"), { value: "", min: sure ? 1 : -1, max: sure ? 99 : 1, step: sure ? 1 : 0.01 });
   $("erasing").showModal();
   look();
 }
@@ -22,12 +24,13 @@ async function look() {
   const above = $("above").value === "" ? null : Number($("above").value);
   show([], []);
   if (!erasing.marked.length && above === null) {
-    note("Nobody yet: mark matches as right, or give a similarity.");
+    note(`Nobody yet: mark matches as right, or give a ${erasing.sure ? "probability" : "similarity"}.`);
     return;
   }
   note("Looking …");
   try {
-    const like = above === null ? {} : { query: erasing.query, above };
+    const least = erasing.sure ? { above: above / 100 } : { above_similarity: above };
+    const like = above === null ? {} : { query: erasing.query, ...least };
     const { rows, shown } = await api.whoIs({ rows: erasing.marked, ...like });
     if (asked === erasing.asked) {
       show(rows, shown);

@@ -2,7 +2,7 @@
 
 import { thumbnail } from "./api.js";
 import { area, placed } from "./boxes.js";
-import { cameraOf, counted, described, placeOf, similarity, timeOf } from "./words.js";
+import { cameraOf, counted, described, interval, percent, placeOf, similarity, timeOf } from "./words.js";
 
 /** An element with properties (of the DOM, or aria-...) and children. */
 export function element(name, properties = {}, ...children) {
@@ -41,6 +41,9 @@ function fact(name, value) {
 
 function facts(row) {
   const list = element("dl", { className: "facts" }, ...fact("Camera", cameraOf(row)));
+  if (row.probability) {
+    list.append(...fact("Similarity", similarity(row.similarity)));
+  }
   const when = timeOf(row);
   if (when) {
     const time = element("time", { dateTime: row.time, textContent: when });
@@ -50,17 +53,20 @@ function facts(row) {
   return list;
 }
 
-/** How similar, as a bar and as a number. */
-function likeness(value) {
+/** How sure, as a bar, in digits and in words; or how similar, where no probability is known. */
+function likeness({ similarity: alike, probability }) {
   const filled = element("span", { className: "filled" });
-  filled.style.width = `${100 * Math.max(0, value)}%`;
-  return element(
-    "p",
-    { className: "likeness" },
-    element("span", { className: "bar", "aria-hidden": "true" }, filled),
-    element("strong", { textContent: similarity(value) }),
-    element("span", { className: "muted", textContent: " similar" }),
-  );
+  filled.style.width = `${100 * Math.max(0, probability ? probability.value : alike)}%`;
+  const bar = element("span", { className: "bar", "aria-hidden": "true" }, filled);
+  const digits = element("strong", { textContent: probability ? percent(probability.value) : similarity(alike) });
+  if (!probability) {
+    return [element("p", { className: "likeness" }, bar, digits, element("span", { className: "muted", textContent: " similar" }))];
+  }
+  const range = element("span", { className: "muted", textContent: `(${interval(probability)})` });
+  return [
+    element("p", { className: "likeness" }, bar, digits),
+    element("p", { className: "sure" }, `${probability.words} the same person `, range),
+  ];
 }
 
 /** The other rows of a track: their pictures come when they are asked for. */
@@ -94,14 +100,15 @@ export function card(match, mark) {
     ),
   );
   const again = element("button", { type: "button", "data-does": "search", textContent: "Search for this one" });
+  const around = element("button", { type: "button", "data-does": "scene", textContent: "Show the scene" });
   const made = element(
     "li",
     { className: "card", "data-row": match.row, "data-mark": mark || "" },
     element("div", { className: "face" }, face(match)),
-    likeness(match.similarity),
+    ...likeness(match),
     facts(match),
     ...(match.track_rows.length ? [walk(match)] : []),
-    element("div", { className: "marks" }, ...buttons, again),
+    element("div", { className: "marks" }, ...buttons, again, ...(match.scene ? [around] : [])),
   );
   return made;
 }

@@ -3,11 +3,14 @@
 import * as api from "./api.js";
 import { openErasing } from "./erasing.js";
 import { showGroups, showMoreGroups } from "./groups.js";
-import { cameraBox, card, personButton, setMark, trailItem } from "./parts.js";
+import { cameraBox, card, element, personButton, setMark, trailItem } from "./parts.js";
 import { listenForBoxes, listenForPictures } from "./picture.js";
-import { announced, counted, refinedName } from "./words.js";
+import { announced, counted, described, placeOf, refinedName } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
+const SURE =
+  "The percentage says how probable it is that a match shows the same person, and in brackets within which bounds. " +
+  "It is an estimate from images without labels, and identifies nobody.";
 
 const state = {
   picture: null, // Blob: kept here so that a box can be drawn in it, and sent once more
@@ -16,6 +19,7 @@ const state = {
   query: null, // the one of the trail that is shown
   matches: [],
   next: null, // cursor of the next page
+  sure: false, // whether matches have a probability
   marks: new Map(), // row -> "right" | "wrong"
   asked: 0, // answers to older questions are not shown
 };
@@ -128,7 +132,8 @@ async function searchAgain() {
   if (asked !== state.asked) {
     return;
   }
-  Object.assign(state, { matches: page.matches, next: page.next });
+  Object.assign(state, { matches: page.matches, next: page.next, sure: page.no_probability === null });
+  say("sure", state.sure ? SURE : `No probability: ${page.no_probability}.`);
   $("cards").replaceChildren(...page.matches.map(cardOf));
   $("csv").href = api.exported(state.query.query, filters());
   shown();
@@ -172,8 +177,20 @@ function countMarks() {
 const doing = {
   right: (made, row) => mark(made, row, "right"),
   wrong: (made, row) => mark(made, row, "wrong"),
+  scene: (made, row) => made.querySelector("[data-does=scene]") && showScene(state.matches.find((one) => one.row === row)),
   search: (made, row) => trying(() => searchFor([row], `Row ${row}`)),
 };
+
+/** The picture that a match was seen in. */
+function showScene(match) {
+  say("seen-note", "Looking …");
+  const picture = element("img", { alt: `${described(match)}, outlined in the whole picture` });
+  picture.addEventListener("load", () => say("seen-note", `${placeOf(match)}. The match is outlined.`));
+  picture.addEventListener("error", () => say("seen-note", "This picture is not where it was when it was indexed."));
+  picture.src = api.scene(match.row);
+  $("seen-picture").replaceChildren(picture);
+  $("seen").showModal();
+}
 
 function mark(made, row, name) {
   if (state.marks.get(row) === name) {
@@ -221,7 +238,7 @@ function onKey(event) {
   if (!made || event.ctrlKey || event.metaKey || event.altKey) {
     return;
   }
-  const letters = { r: "right", w: "wrong", s: "search" };
+  const letters = { r: "right", w: "wrong", s: "search", o: "scene" };
   const letter = letters[event.key.toLowerCase()];
   const cards = [...$("cards").children];
   const columns = cards.filter((one) => one.offsetTop === cards[0].offsetTop).length;
@@ -251,7 +268,7 @@ function listen() {
   $("more").addEventListener("click", () => trying(more));
   $("refine").addEventListener("click", () => trying(refine));
   $("erase").addEventListener("click", () =>
-    openErasing(state.query.query, marked("right"), async (rows) => {
+    openErasing(state.query.query, state.sure, marked("right"), async (rows) => {
       rows.forEach((row) => state.marks.delete(row));
       await trying(searchAgain);
       await trying(describe);

@@ -34,6 +34,25 @@ export function similarity(value) {
   return (value < 1 ? Math.min(value, 0.99) : value).toFixed(2);
 }
 
+function digits(probability) {
+  if (probability < 0.01) return "<\u202f1";
+  return probability > 0.99 ? ">\u202f99" : String(Math.round(100 * probability));
+}
+
+/** A probability in percent: never 0 or 100, which nothing is. */
+export const percent = (value) => `${digits(value)}\u00a0%`;
+
+/** The interval of a probability. */
+export function interval({ low, high }) {
+  return digits(low) === digits(high) ? percent(low) : `${digits(low)} to ${percent(high)}`;
+}
+
+/** How sure a match is: in words and percent, or how similar where no probability is known. */
+export function sureness(match) {
+  const { probability } = match;
+  return probability ? `${probability.words} (${percent(probability.value)})` : similarity(match.similarity);
+}
+
 /** What a screen reader is told when matches have come. */
 export function announced(matches, more) {
   if (!matches.length) {
@@ -42,7 +61,7 @@ export function announced(matches, more) {
   const best = matches[0];
   const where = best.camera === null ? "" : ` before camera ${best.camera}`;
   const rest = more ? ", and there are more" : "";
-  return `${counted(matches.length, "match", "matches")}${rest}. The most similar one, ${similarity(best.similarity)}, is${where || " at an unknown camera"}.`;
+  return `${counted(matches.length, "match", "matches")}${rest}. The most similar one, ${sureness(best)}, is${where || " at an unknown camera"}.`;
 }
 
 /** The name of a query in the trail. */
