@@ -35,7 +35,7 @@ from reseen.gallery.rows import unit
 
 MODEL = "be" * 20
 CAMERAS, PER_PERSON, PART = 6, 17, 10_000
-K, TOGETHER = 10, 100
+K, TOGETHER, PAGE = 10, 100, 24
 
 Side = Callable[[], Any]
 
@@ -137,6 +137,21 @@ def without_faiss(gallery: Gallery, place: Path, rows: int, dim: int, repeats: i
         brute,
         max(3, repeats // 4),
     )
+
+    page = np.random.default_rng(3).choice(rows, PAGE, replace=False).tolist()
+    dataset = table.to_lance()
+
+    def by_number() -> list[bytes]:
+        numbers = ", ".join(map(str, page))
+        found = dataset.to_table(columns=["row", "thumbnail"], filter=f"row IN ({numbers})").to_pylist()
+        pictures = {one["row"]: one["thumbnail"] for one in found}
+        return [pictures[row] for row in page]
+
+    def by_place() -> list[bytes]:
+        pictures = gallery.thumbnails(page)
+        return [pictures[row] for row in page]
+
+    yield pairs(f"thumbnails of a page of {PAGE}, found by their numbers", by_place, by_number, repeats)
 
     def threads(count: int) -> Side:
         def search() -> NDArray[np.int64]:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import reseen
-from galleries import DIM, MODEL, bucket, filled, oracle, qdrant, some_features
+from galleries import DIM, MODEL, bucket, calibration, filled, oracle, qdrant, some_features
 from reseen.errors import ReseenError
 from reseen.gallery import Gallery
 
@@ -122,6 +122,28 @@ def test_what_is_erased_is_found_by_nobody_and_its_number_is_not_given_again(pla
     assert gallery.add(features[:1], sources=["new.jpg"]).tolist() == [60]
     lines = gallery._store.files.read("audit.jsonl").decode().splitlines()
     assert [json.loads(line)["rows"] for line in lines] == [2]
+
+
+def test_thumbnails_are_those_of_their_rows_also_when_others_were_just_erased(place: str) -> None:
+    gallery, _ = filled(place)
+    expected = {row: np.random.default_rng(row).bytes(200) for row in (59, 3, 30)}
+    assert gallery.thumbnails([59, 3, 30]) == expected
+    Gallery.open(place, MODEL).forget(
+        [2, 30]
+    )  # rows behind them lie elsewhere now, which this one has not seen
+    del expected[30]
+    assert gallery.thumbnails([59, 3, 30, 999]) == expected
+
+
+def test_the_calibration_of_a_model_stays_with_its_rows(place: str) -> None:
+    gallery, features = filled(place)
+    gallery.keep_calibration(calibration())
+    said = gallery.search(features[7], 1)[0].probability
+    assert said > 0.8
+    gallery.forget([3])
+    gallery.add(features[:1], sources=["new.jpg"])
+    again = Gallery.open(place, MODEL).search(features[7], 1)[0].probability
+    assert again == pytest.approx(said, rel=0.05)
 
 
 def test_rows_that_an_image_is_like_by_similarity(place: str) -> None:

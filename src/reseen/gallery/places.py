@@ -66,7 +66,10 @@ class Rows(Protocol):
     def keep_calibration(self, text: str) -> None:
         """Note how sure the model of these rows is; seen with their next version."""
 
-    def thumbnails(self, rows: Sequence[int]) -> dict[int, bytes]: ...
+    def thumbnails(self, rows: Sequence[int], places: Sequence[int] = ()) -> dict[int, bytes]:
+        """JPEG files by row number, of rows that are there; ``places``: which of all rows they were, by what was read
+        last, where that helps to find them."""
+
     def scattered(self) -> bool: ...
     def compact(self, *, erased: bool = False) -> None: ...
     def contents(self, rows: Sequence[int]) -> Iterator[tuple[bytes, bytes, bytes]]:

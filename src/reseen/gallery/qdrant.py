@@ -172,7 +172,7 @@ class Collection:
             columns["digest"] = [point.payload["digest"] for point in points]
             yield pa.table(columns, schema=schema(dim))
 
-    def thumbnails(self, rows: Sequence[int]) -> dict[int, bytes]:
+    def thumbnails(self, rows: Sequence[int], places: Sequence[int] = ()) -> dict[int, bytes]:
         with answering(self.place):
             found = self._client.retrieve(self._name, [*map(int, rows)], with_payload=["thumbnail"])
             return {point.id: base64.b64decode(point.payload["thumbnail"]) for point in found}

@@ -200,12 +200,24 @@ class Store:
             dataset = self.latest()
             return len(dataset.get_fragments()) > SMALL_FRAGMENTS + int(dataset.count_rows()) // FRAGMENT
 
-    def thumbnails(self, rows: Sequence[int]) -> dict[int, bytes]:
-        """JPEG files by row number; rows that are no more are left out."""
-        numbers = ", ".join(str(int(row)) for row in rows) or "-1"
+    def thumbnails(self, rows: Sequence[int], places: Sequence[int] = ()) -> dict[int, bytes]:
+        """JPEG files by row number; rows that are no more are left out.
+
+        ``places``: where the rows were in the table when somebody looked. They are read there, and the whole column of
+        numbers only for rows that are not there any more, because others before them were erased.
+        """
         with answering(self.place):
-            found = self.latest().to_table(columns=["row", "thumbnail"], filter=f"row IN ({numbers})")
-            return dict(zip(found["row"].to_pylist(), found["thumbnail"].to_pylist(), strict=True))
+            dataset, columns = self.latest(), ["row", "thumbnail"]
+            count = int(dataset.count_rows())
+            found = _by_row(dataset.take([place for place in places if place < count], columns=columns))
+            found = {row: found[row] for row in rows if row in found}
+            for some in _in_clause([row for row in rows if row not in found]):
+                found |= _by_row(dataset.to_table(columns=columns, filter=some))
+            return found
+
+
+def _by_row(table: pa.Table) -> dict[int, bytes]:
+    return dict(zip(table["row"].to_pylist(), table["thumbnail"].to_pylist(), strict=True))
 
 
 @contextlib.contextmanager
