@@ -199,6 +199,8 @@ def test_an_eraser_that_is_killed_is_finished_by_the_next_one(tmp_path: Path) ->
         assert after.unfinished == 2
         after.add(some_features(1, seed=9), sources=["an addition finishes it"])
         assert on_disk(folder, traces(features, [5, 20])) == {}
+        proven = json.loads(Files(str(folder)).read("audit.jsonl").splitlines()[-1])
+        assert proven["needles"] >= 12  # also of rows that were deleted before the kill
         again = Gallery.open(folder, MODEL)
         assert again.unfinished == 0
         assert again.held.column("row").tolist() == [row for row in range(61) if row not in (5, 20)]

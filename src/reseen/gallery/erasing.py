@@ -1,6 +1,7 @@
 """Erasing rows so that their bytes are gone, which a database's delete is not: it marks.
 
-1. A note says which rows have to go, so that whoever comes after a killed eraser finishes its work.
+1. A note says which rows have to go and which pieces of them are looked for, so that whoever comes after a killed
+   eraser finishes its work, and the proof.
 2. The rows are deleted (from here on nobody finds them) and every fragment that holds a deleted row is rewritten,
    however few they are: Lance does so by itself only above a tenth of the fragment.
 3. Old versions go, and with them the files that held the rows; also what killed writers left, which is safe because
@@ -15,6 +16,7 @@ On Qdrant the second and third are the server's affair, and no file can be read:
 
 from __future__ import annotations
 
+import base64
 import json
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -51,9 +53,11 @@ def erase(store: Rows, rows: Sequence[int], why: str) -> Receipt:
             or bytes that are still somewhere. Either way the next call finishes the work.
     """
     started = time.perf_counter()
-    rows = sorted({*map(int, rows), *unfinished(store)})
-    store.files.write(_note(store), to_json({"rows": rows, "why": why}))
-    wanted = Needles(needles_of(store.contents(rows)))
+    others, pieces = _noted(store)
+    rows = sorted({*map(int, rows), *others})
+    wanted = Needles([*pieces, *needles_of(store.contents(rows))])
+    encoded = [base64.b64encode(needle).decode() for needle in wanted.needles]
+    store.files.write(_note(store), to_json({"rows": rows, "why": why, "needles": encoded}))
     count = store.delete(rows)
     store.compact(erased=True)
     proof = store.proof(wanted)
@@ -74,15 +78,18 @@ def erase(store: Rows, rows: Sequence[int], why: str) -> Receipt:
 
 def unfinished(store: Rows) -> list[int]:
     """Rows that an eraser was told to erase before it was killed or had no space; their bytes may still be there."""
+    return _noted(store)[0]
+
+
+def _noted(store: Rows) -> tuple[list[int], list[bytes]]:
+    """Rows and needles of the note; nothing where it was torn, for then nothing was deleted yet."""
     note = store.files.read(_note(store))
     try:
-        return [int(row) for row in json.loads(note)["rows"]] if note else []
-    except (
-        ValueError,
-        KeyError,
-        TypeError,
-    ):  # it was killed while it wrote the note: before anything was deleted
-        return []
+        words = json.loads(note) if note else {"rows": []}
+        needles = [base64.b64decode(needle) for needle in words.get("needles", [])]
+        return [int(row) for row in words["rows"]], needles
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return [], []
 
 
 def needles_of(rows: Iterable[tuple[bytes, bytes, bytes]]) -> Iterator[bytes]:
