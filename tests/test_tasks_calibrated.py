@@ -14,9 +14,12 @@ import torch
 
 import reseen
 from command_runs import done
+from galleries import calibration
 from reseen.commands import report
+from reseen.config import resolve
 from reseen.errors import ReseenError
 from reseen.files import to_json
+from reseen.methods import METHODS
 from reseen.metrics.calibration import Calibration, bin_of
 from reseen.reports import draw
 from reseen.tasks import read_calibration
@@ -141,6 +144,20 @@ def test_where_nothing_can_be_said_a_line_says_why(
     other = shutil.copytree(run, tmp_path / "other")
     said = done("report", other, "--data", world)
     assert "not the images that the run was trained on" in said
+
+
+def test_in_two_steps_it_is_the_second_that_is_sure(run: Path, tmp_path: Path) -> None:
+    model = reseen.Embedder.load(run)
+    (tmp_path / "reid").mkdir()
+    tree = {**calibration().as_json(), "model": model.fingerprint}
+    (tmp_path / "reid" / "calibration.json").write_text(to_json(tree))
+    config, method = (
+        resolve("street-search", None, ["search.channels=16", "search.dim=32"]),
+        METHODS["r-siamnet"],
+    )
+    network = method.shipped(config, method.encoder(config))
+    assert read_calibration(tmp_path, reseen.PersonSearcher(network, config, second=model)) is not None
+    assert read_calibration(tmp_path / "reid", reseen.PersonSearcher(network, config)) is None
 
 
 def test_a_damaged_calibration_is_told(run: Path, tmp_path: Path) -> None:

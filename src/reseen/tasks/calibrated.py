@@ -34,6 +34,7 @@ from reseen.metrics.calibration import (
     reliability,
     spread,
 )
+from reseen.models.checkpoint import STEPS
 from reseen.progress import Progress
 from reseen.records import DISTRACTOR, JUNK, Crop, LabelledCrops, Labels, PseudoLabels, ReidData, cameras_of
 from reseen.training import LAST, Checkpoint
@@ -86,9 +87,14 @@ class Calibrated:
 def read_calibration(run_dir: Path, model: Embedder | PersonSearcher) -> Calibration | None:
     """What a report left in a run folder; None where it left none, or one of another epoch, branch or view.
 
+    Of a run in two steps it is that of the second step: it was trained on crops that the first one had cut out of
+    training scenes, as it cuts out those that it tells apart in other scenes.
+
     Raises:
         ReseenError: it is damaged.
     """
+    if isinstance(model, PersonSearcher) and model.second is not None:
+        return read_calibration(run_dir / STEPS[1], model.second)
     try:
         tree = from_json((run_dir / CALIBRATION).read_bytes())
         found = Calibration.from_json(tree)
