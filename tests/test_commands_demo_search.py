@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 import shutil
 import time
 from contextlib import redirect_stdout
@@ -12,8 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fastapi.testclient import TestClient
 from PIL import Image
 
+from command_runs import done
 from processes import FORKS, start
 from reseen.cli import main
 from reseen.commands import demo_search as both
@@ -232,3 +235,17 @@ def test_a_demo_goes_on_where_it_stopped_and_not_before(finished, tmp_path, monk
     monkeypatch.setattr("reseen.commands.demo_search.multiprocessing.get_context", lambda way: FORKS)
     assert demo_search(run=half, seed=1, resume=True, street=STREET, settings=SETTINGS) == finished[1]
     assert (half / "checkpoint" / LAST).stat().st_mtime_ns == before
+
+
+def test_it_ends_with_commands_that_open_the_page_on_what_it_trained(told, monkeypatch):
+    run, _, said = told
+    index, serve = (shlex.split(line)[1:] for line in said.splitlines() if line.startswith("  reseen "))
+    assert said.endswith(f"reseen serve {run / 'gallery'} --images {run / 'street'}\n")
+    done(*index, "--annotated")  # after two epochs it finds nobody by itself
+    apps = []
+    monkeypatch.setattr("uvicorn.Server.run", lambda self, sockets: apps.append(self.config.app))
+    assert "http://127.0.0.1:" in done(*serve, "--port", 0)
+    with TestClient(apps[0], base_url="http://127.0.0.1") as client:
+        rows = client.get("/api/rows").json()["rows"]
+        assert all(row["scene"] for row in rows)
+        assert client.get(f"/api/rows/{rows[0]['row']}/scene").content[:2] == b"\xff\xd8"

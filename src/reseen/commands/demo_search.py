@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shlex
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -62,8 +63,9 @@ def demo_search(
 ) -> list[dict[str, object]]:
     """Draw scenes, train R-SiamNet and the same network with L_clu alone; print one table with simpler ways beside.
 
-    Each row searches the same test scenes; the last epoch is scored, detection AP after each epoch is told. RUN is
-    R-SiamNet's run folder, RUN/cluster-loss-alone the other training's.
+    Each row searches the same test scenes; the last epoch is scored, detection AP after each epoch is told. It ends
+    with the commands that open the page of a gallery on what was trained. RUN is R-SiamNet's run folder,
+    RUN/cluster-loss-alone the other training's.
 
     Args:
         street: sizes for :func:`reseen.street.draw_scenes`; ``settings``: changes to the recipe. Both are for
@@ -105,7 +107,17 @@ def demo_search(
     report_on(run, SCENES, scenes)
     Console().print(summary_table(rows, caption=f"drawn scenes, seed {seed}, last epoch.").to_rich())
     print(f"{time.perf_counter() - started:.0f} s in all; one seed is an anecdote: docs/results.md has three")
+    print("to search what it finds in its scenes, in a browser:\n  " + "\n  ".join(page_commands(run)))
     return rows
+
+
+def page_commands(run: Path) -> list[str]:
+    """What somebody types to have the drawn scenes in a gallery, searched by ``run``, and its page."""
+    street, gallery = run / "street", run / "gallery"
+    return [
+        shlex.join(["reseen", "index", str(run), str(street), "--gallery", str(gallery)]),
+        shlex.join(["reseen", "serve", str(gallery), "--images", str(street)]),
+    ]
 
 
 def compare(
