@@ -1,4 +1,4 @@
-"""Clustering, features to labels: reseen against a peer's own code, interleaved (docs/performance.md).
+"""Clustering, features to labels: reseen against a peer's own code, interleaved (docs/performance/clustering.md).
 
     python benchmarks/clustering.py --size 4000 12936 --peer SPCL --peer-python VENV/bin/python --out RESULTS.jsonl
     python benchmarks/clustering.py --size 100000 --pairs 1 --verify 20 --out RESULTS.jsonl

@@ -1,4 +1,4 @@
-"""The parts of an epoch of CACL in float32, this checkout against another one, in turn (docs/performance.md).
+"""The parts of an epoch of CACL in float32, this checkout against another one, in turn (docs/performance/training.md).
 
     python benchmarks/epoch.py --data market1501 --weights FILE --against OTHER_CHECKOUT
 

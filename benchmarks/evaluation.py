@@ -1,4 +1,4 @@
-"""Evaluation, features to mAP and CMC: reseen against torchreid's own code, interleaved (docs/performance.md).
+"""Evaluation, features to mAP and CMC: reseen and torchreid in turn (docs/performance/evaluation.md).
 
     python benchmarks/evaluation.py --peer TORCHREID --peer-python VENV/bin/python
     python benchmarks/evaluation.py --peer TORCHREID --peer-python FILE --rerank --queries 1459 --gallery 8541

@@ -1,4 +1,4 @@
-"""A gallery against faiss Flat, LanceDB's own search and plain reading (docs/performance.md).
+"""A gallery against faiss Flat, LanceDB's own search and plain reading (docs/performance/gallery.md).
 
     pip install --no-deps --target FAISS faiss-cpu
     python benchmarks/gallery.py --rows 100000 --dim 2048 --faiss FAISS

@@ -1,4 +1,4 @@
-"""Many who search and one who adds, over HTTP on loopback: errors, and how long they wait (docs/performance.md).
+"""Many who search and one who adds, over HTTP on loopback: errors and waiting times (docs/performance/gallery.md).
 
     python benchmarks/serve.py [--seconds 60] [--searchers 50] [--rows 10000] [--dim 512]
 

@@ -1,4 +1,4 @@
-"""How long the command line takes to appear: CPU and wall seconds of fresh processes (docs/performance.md).
+"""How long the command line takes to appear: CPU and wall seconds of fresh processes (docs/performance/start.md).
 
     python benchmarks/startup.py
 

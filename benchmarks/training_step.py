@@ -1,4 +1,4 @@
-"""One training step of CACL: our loop against the way of the released code, interleaved (docs/performance.md).
+"""One training step of CACL: our loop against the way of the released code, interleaved (docs/performance/training.md).
 
     python benchmarks/training_step.py
     python benchmarks/training_step.py --ablation --pairs 5

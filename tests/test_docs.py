@@ -185,6 +185,21 @@ def test_the_site_lists_every_page_and_the_reference_every_room():
                 assert f"::: reseen.{room}.{shown}.{shown}\n" in page, f"{room}.{shown}"
 
 
+def test_figures_of_the_performance_table_are_those_of_the_pages_it_links():
+    """A figure stands twice, in the table and in its details: whoever measures anew mends both."""
+    front = ROOT / "docs" / "performance.md"
+    figure = re.compile(r"(?<![\w.,])\d[\d,]*(?:\.\d+)?(?![\w.]*\d)")
+    rows = [
+        line.strip("| ").split(" | ") for line in front.read_text().splitlines() if "](performance/" in line
+    ]
+    rows = [row for row in rows if len(row) >= 5]
+    assert len(rows) > 30
+    for row in rows:
+        details = re.search(r"\]\(([\w/-]+\.md)", row[-1])[1]
+        known = set(figure.findall((front.parent / details).read_text()))
+        assert set(figure.findall(row[-4])) <= known, row
+
+
 def test_blocks_are_found_with_their_marks():
     console = (
         "<!-- run: tiny -->\n```console\n$ reseen doctor\nall well\n$ .venv/bin/reseen train cscl\n```\n"
