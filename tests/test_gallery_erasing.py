@@ -140,7 +140,7 @@ def test_rows_are_named_in_many_ways(tmp_path: Path) -> None:
     assert gallery.forget(sources="nobody.mp4") is None
     with pytest.raises(ReseenError, match="has no row 99"):
         gallery.forget([2, 99])
-    with pytest.raises(ReseenError, match="the image, and the similarity"):
+    with pytest.raises(ReseenError, match="the image, and the probability"):
         gallery.forget(like=features[0])
     assert len(Gallery.open(tmp_path / "gallery")) == 30
 
@@ -223,3 +223,24 @@ def test_a_disk_that_fills_up_while_erasing(tmp_path: Path, monkeypatch: pytest.
     assert (gallery.unfinished, len(on_disk(tmp_path / "gallery", traces(features, [5])))) == (1, 3)
     gallery.forget()
     assert on_disk(tmp_path / "gallery", traces(features, [5])) == {}
+
+
+@pytest.mark.parametrize("more", [0, 1, 2])
+def test_rows_stay_in_order_when_an_early_file_is_rewritten(tmp_path: Path, more: int) -> None:
+    """Lance puts the file that an erasure rewrote last."""
+    gallery, features = filled(tmp_path / "gallery", 40)
+    gallery.add(some_features(30, seed=1), sources=[f"later/{row}" for row in range(30)])
+    gallery.forget([7, 8])
+    for number in range(more):  # an addition after it, and another erasure
+        gallery.add(some_features(6, seed=2 + number), sources=[f"last/{number}/{row}" for row in range(6)])
+        gallery.forget([10 + number, 45 + number])
+    gone = {7, 8, *(10 + number for number in range(more)), *(45 + number for number in range(more))}
+    again = Gallery.open(tmp_path / "gallery", MODEL)
+    for one in (gallery, again):
+        assert one.held.column("row").tolist() == [row for row in range(70 + 6 * more) if row not in gone]
+        assert [one.search(features[row], 1)[0].row for row in (0, 6, 9, 39)] == [0, 6, 9, 39]
+        assert one.search(some_features(30, seed=1)[3], 1)[0].row == 43
+    assert set(again.thumbnails([0, 39])) == {0, 39}
+    copy = tmp_path / "copy"
+    again.copy_to(str(copy))
+    assert Gallery.open(copy, MODEL).held.column("row").tolist() == again.held.column("row").tolist()

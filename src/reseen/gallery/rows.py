@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from reseen.compiled import compiled
 from reseen.errors import ReseenError
 from reseen.gallery import scoring
+from reseen.gallery.ordering import in_order
 from reseen.gallery.scoring import Block
 from reseen.records import UNKNOWN_CAMERA
 
@@ -179,7 +180,7 @@ class Held:
         """With the rows of ``batches`` below.
 
         Raises:
-            DamagedError: a row was changed on disk, or rows are out of order.
+            DamagedError: a row was changed on disk, or two have one number.
         """
         blocks, tables = list(self.blocks), [] if self.table is None else [self.table]
         for batch in batches:
@@ -197,6 +198,8 @@ class Held:
                 blocks.append(block)
             tables.append(pa.Table.from_batches([batch.select(HELD)]))
         table = pa.concat_tables(tables) if tables else None
+        if table is not None:
+            blocks, table = in_order(blocks, table)
         if table is not None and table["row"].num_chunks > 64:
             table = table.combine_chunks()
         held = replace(self, blocks=tuple(blocks), table=table)

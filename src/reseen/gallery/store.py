@@ -94,7 +94,7 @@ class Store:
             return self._table.to_lance()
 
     def batches(self, dataset: Any, *, after: int = -1) -> Iterator[pa.RecordBatch]:
-        """Rows with numbers above ``after``, in order, without their thumbnails."""
+        """Rows with numbers above ``after``, in order within each file, without their thumbnails."""
         with answering(self.place):
             columns, above = ["vector", *HELD, "digest"], None if after < 0 else f"row > {after}"
             yield from dataset.scanner(columns, filter=above, batch_size=BATCH).to_batches()
@@ -148,8 +148,8 @@ class Store:
         with answering(self.place):
             dataset = self.latest()
             before = int(dataset.count_rows())
-            last = _numbers(dataset)[-1:].tolist()
-            dataset.update_config({NEXT: str(max([self.next_number(0), *(row + 1 for row in last)]))})
+            last = int(_numbers(dataset).max(initial=-1))
+            dataset.update_config({NEXT: str(max(self.next_number(0), last + 1))})
             for some in _in_clause(rows):
                 dataset.delete(some)
             return before - int(dataset.count_rows())
