@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from hypothesis import strategies as st
 from lance.dataset import DatasetOptimizer
 from numpy.typing import NDArray
 
+import processes
 from galleries import MODEL, bucket, filled, some_features
 from gallery_job import POINTS
 from reseen.errors import ReseenError
@@ -191,9 +190,10 @@ def test_an_eraser_that_is_killed_is_finished_by_the_next_one(tmp_path: Path) ->
     folders = [tmp_path / point for point in POINTS]
     for folder in folders:
         gallery, features = filled(folder)
-    job = [sys.executable, str(Path(__file__).with_name("gallery_job.py")), "erase", *map(str, folders)]
-    done = subprocess.run(job, capture_output=True, text=True)
-    assert done.stdout.split()[1::2] == ["killed"] * len(POINTS), done.stderr
+    _, said = processes.start(
+        Path(__file__).with_name("gallery_job.py").read_text(), "erase", *folders
+    ).wait()
+    assert said.split()[1::2] == ["killed"] * len(POINTS), said
     for folder in folders:
         after = Gallery.open(folder, MODEL)
         assert after.unfinished == 2

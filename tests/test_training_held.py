@@ -72,6 +72,14 @@ def test_a_picture_that_vanishes_while_it_is_trained_on_is_named_and_no_epoch_is
     assert "continuing" in again.kill()
 
 
+def test_who_is_refused_and_who_did_not_begin_leave_nothing(tmp_path: Path) -> None:
+    with held(tmp_path / "run") as still_there:
+        with pytest.raises(ReseenError, match="another process"), held(tmp_path / "run"):
+            pass
+        still_there()  # it took nothing away
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_folder_that_is_made_anew_is_another_one(tmp_path: Path) -> None:
     with held(tmp_path / "run") as still_there:
         still_there()

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 
+from processes import together
 from search_ranks_job import train
 from search_runs import blocks
-from test_training_ranks import together
 
 WORKS = {
     # frozen batch norm: what a scene gives does not depend on whom it shares a process with
@@ -38,7 +38,7 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], list[
         for name, settings in WORKS.items()
     }
     (folder / "plan.json").write_text(json.dumps(plan))
-    ended = together(str(Path(__file__).with_name("search_ranks_job.py")), str(folder / "plan.json"))
+    ended = together(Path(__file__).with_name("search_ranks_job.py").read_text(), folder / "plan.json")
     assert [code for code, _ in ended] == [0, 0], ended
     return one, [json.loads((folder / f"plan.{rank}.json").read_text()) for rank in (0, 1)]
 

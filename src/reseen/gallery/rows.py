@@ -177,11 +177,7 @@ class Held:
         return values
 
     def and_more(self, batches: Iterable[pa.RecordBatch]) -> Held:
-        """With the rows of ``batches`` below.
-
-        Raises:
-            DamagedError: a row was changed on disk, or two have one number.
-        """
+        """With the rows of ``batches`` below. Raises DamagedError: a row was changed, or two have one number."""
         blocks, tables = list(self.blocks), [] if self.table is None else [self.table]
         for batch in batches:
             if not len(batch):
@@ -200,8 +196,7 @@ class Held:
         table = pa.concat_tables(tables) if tables else None
         if table is not None:
             blocks, table = in_order(blocks, table)
-        if table is not None and table["row"].num_chunks > 64:
-            table = table.combine_chunks()
+            table = table.combine_chunks() if table["row"].num_chunks > 64 else table
         held = replace(self, blocks=tuple(blocks), table=table)
         if (np.diff(held.column("row")) <= 0).any():
             raise DamagedError("two writers numbered their rows at once")

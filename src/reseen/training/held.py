@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from reseen.distributed import ALONE, Ranks
@@ -30,6 +30,7 @@ def held(run_dir: Path, ranks: Ranks = ALONE) -> Iterator[Callable[[], None]]:
                 raise ReseenError(
                     f"{run_dir} is being trained by another process: wait until it ends, or choose another --run"
                 )
+            stack.callback(_leave_nothing, run_dir)  # while it is ours
 
         ranks.broadcast(take)
         taken = _identity(run_dir / LOCK)
@@ -41,6 +42,14 @@ def held(run_dir: Path, ranks: Ranks = ALONE) -> Iterator[Callable[[], None]]:
                 )
 
         yield check
+
+
+def _leave_nothing(run_dir: Path) -> None:
+    """Where no training began, no folder: the next one would be said to go on with nothing."""
+    with suppress(OSError):
+        if [path.name for path in run_dir.iterdir()] == [LOCK]:
+            (run_dir / LOCK).unlink()
+            run_dir.rmdir()
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
