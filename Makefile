@@ -34,7 +34,7 @@ quick: check ## lint, types and the tests of rooms that compute without training
 	$(ONE_THREAD) HF_HUB_OFFLINE=1 $(BIN)/pytest -q -n 2 $(QUICK) $(ARGS)
 
 docs: env ## the site, strict, into build/site
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict  # not --quiet: it would not count warnings
 
 test: check docs ## every check, the site and every test; ARGS="-k losses" narrows it
 	$(ONE_THREAD) HF_HUB_OFFLINE=1 $(BIN)/pytest -n 2 $(ARGS)
