@@ -24,7 +24,7 @@ from reseen import pixels
 from reseen.config import from_yaml
 from reseen.data.matcheck import is_whole
 from reseen.data.matfiles import load_variable, stream_records
-from reseen.data.video import Sampling, read_video
+from reseen.data.video import Sampling, read_frame, read_video
 from reseen.errors import ReseenError
 from reseen.inference import load_model
 from reseen.models.checkpoint import read_checkpoint, stored_config
@@ -150,6 +150,7 @@ def test_a_video_with_notes_that_are_no_text_is_read(tmp_path: Path) -> None:
     assert b"VideoHandler" in data
     file.write_bytes(data.replace(b"VideoHandler", b"\xff" * 12))
     assert len(list(read_video(file, Sampling(), report=[].append))) >= 1
+    assert read_frame(file, 0).ndim == 3
 
 
 # --- checkpoints whose digest is right: of a later version, or of a program that imitates ours ---

@@ -102,9 +102,7 @@ def _read(file: Path) -> Mapping[str, NDArray[Any]]:
             raise ValueError(f"its {size:,} bytes would take {inflated:,} in memory")
         with np.load(file, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
-    except (
-        Exception
-    ) as error:  # zipfile, zlib and numpy raise almost anything on damaged data, MemoryError too
+    except Exception as error:  # damaged data: zipfile, zlib and numpy raise almost anything, MemoryError too
         raise ReseenError(
             f"--features {file}: cannot be read ({error}); write it with numpy.savez(file, query=..., gallery=...)"
         ) from error

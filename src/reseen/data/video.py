@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -80,9 +81,37 @@ def read_video(
     Raises:
         ReseenError: missing, no video, too large, encrypted or cut so that nothing can be read of it.
     """
+    with _opened(path) as (container, stream):
+        yield from _sampled(path, container, stream, sampling, after, report)
+
+
+def read_frame(path: Path, seconds: float) -> NDArray[np.uint8]:
+    """The frame ``[H, W, 3]``, upright, that is ``seconds`` after the first one, as :class:`Frame` counts them.
+
+    Raises:
+        ReseenError: as :func:`read_video`; none of that length, or one without times.
+    """
+    with _opened(path) as (container, stream):
+        first = next(container.decode(stream), None)
+        if first is None or first.pts is None or stream.time_base is None:
+            raise ReseenError(f"{shown(path)} has no times: its frames cannot be found again")
+        wanted = first.time + seconds
+        container.seek(math.floor(wanted / stream.time_base), stream=stream)  # to the keyframe before it
+        for frame in container.decode(stream):
+            if frame.time is not None and frame.time >= wanted - 1e-3:
+                return _upright(frame).permute(1, 2, 0).numpy()
+    raise ReseenError(f"{shown(path)} ends before {seconds:.1f} s: it is not the video that was indexed")
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
+    """The container and its video stream, of a kind and size that can be decoded; FFmpeg's errors in one line."""
     av = require_video()
     try:
-        with open(path, "rb") as file, av.open(file, options=_LOCAL, metadata_errors="replace") as container:
+        with (
+            open(path, "rb") as file,
+            av.open(file, options=_LOCAL, metadata_errors="replace") as container,
+        ):
             stream = next(iter(container.streams.video), None)
             if stream is None:
                 raise ReseenError(f"{shown(path)} has no video stream: remove it, or give another file")
@@ -94,36 +123,13 @@ def read_video(
                 raise ReseenError(
                     f"{shown(path)} declares {width} x {height} pixels, more than {MAX_PIXELS:,}"
                 )
-            yield from _sampled(path, container, stream, sampling, after, report)
+            yield container, stream
     except av.FFmpegError as error:
         raise ReseenError(
             f"{shown(path)} cannot be read as a video ({error.strerror}): replace or remove it"
         ) from error
     except OSError as error:
         raise ReseenError(f"{shown(path)} cannot be read: {error.strerror or error}") from error
-
-
-def read_frame(path: Path, seconds: float) -> NDArray[np.uint8]:
-    """The frame ``[H, W, 3]``, upright, that is ``seconds`` after the first one, as :class:`Frame` counts them.
-
-    Raises:
-        ReseenError: no video, or none of that length; one without times.
-    """
-    av = require_video()
-    try:
-        with open(path, "rb") as file, av.open(file, options=_LOCAL) as container:
-            stream = container.streams.video[0]
-            first = next(container.decode(stream))
-            if first.pts is None or stream.time_base is None:
-                raise ReseenError(f"{shown(path)} has no times: its frames cannot be found again")
-            wanted = first.time + seconds
-            container.seek(math.floor(wanted / stream.time_base), stream=stream)  # to the keyframe before it
-            for frame in container.decode(stream):
-                if frame.time is not None and frame.time >= wanted - 1e-3:
-                    return _upright(frame).permute(1, 2, 0).numpy()
-    except (av.FFmpegError, OSError, IndexError, StopIteration) as error:
-        raise ReseenError(f"{shown(path)} cannot be read as a video: replace or remove it") from error
-    raise ReseenError(f"{shown(path)} ends before {seconds:.1f} s: it is not the video that was indexed")
 
 
 def _sampled(
