@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
+import time
 from itertools import count
 from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
@@ -34,6 +35,13 @@ class Started:
         if self.process.exitcode is None:
             raise AssertionError(f"not done after {seconds} s:\n{self.kill()}")
         return self.process.exitcode, self.said
+
+    def until(self, file: Path, seconds: float = 240) -> None:
+        """Wait for a file that it is to write; an error where it ends, or time does, before that."""
+        end = time.monotonic() + seconds
+        while not file.exists() and self.running and time.monotonic() < end:
+            time.sleep(0.02)
+        assert file.exists(), self.said
 
     def kill(self) -> str:
         """SIGKILL; what it had said."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import signal
-import time
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -110,11 +109,8 @@ def kill_after_an_epoch(run: Path, *given: str) -> None:
     """``reseen`` until its detector has a checkpoint, then SIGKILL from outside."""
     process = processes.reseen(*given)
     last = run / "detector" / "checkpoint" / LAST
-    deadline = time.monotonic() + 240  # importing torch takes long on a busy machine
-    while not last.exists() and time.monotonic() < deadline and process.running:
-        time.sleep(0.02)
-    said = process.kill()
-    assert last.exists(), said
+    process.until(last)
+    process.kill()
 
 
 def kill_in(part: str, *given: str) -> None:

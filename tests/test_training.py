@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import time
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -193,9 +192,7 @@ def test_kill_minus_nine_loses_at_most_the_running_epoch(crops, tmp_path):
         command += ["--set", setting]
     process = processes.reseen(*command)
     last = tmp_path / "run" / "checkpoint" / LAST
-    deadline = time.monotonic() + 240  # importing torch takes long on a busy machine
-    while not last.exists() and time.monotonic() < deadline and process.running:
-        time.sleep(0.02)
+    process.until(last)
     process.kill()
     epoch = read_checkpoint(last).state["epoch"]
     assert epoch >= 1

@@ -15,13 +15,6 @@ from test_cli import refused
 from worlds import TINY, people
 
 
-def waited(path: Path, process: processes.Started) -> None:
-    until = time.monotonic() + 240
-    while not path.exists() and process.running and time.monotonic() < until:
-        time.sleep(0.02)
-    assert path.exists(), process.said
-
-
 @pytest.fixture
 def words(tmp_path: Path) -> list[str]:
     people(tmp_path / "photos", identities=8)
@@ -32,7 +25,7 @@ def words(tmp_path: Path) -> list[str]:
 
 def test_a_second_training_is_refused_and_one_after_a_kill_is_not(words: list[str], tmp_path: Path) -> None:
     first = processes.reseen(*words)
-    waited(tmp_path / "run" / "checkpoint" / "last.safetensors", first)
+    first.until(tmp_path / "run" / "checkpoint" / "last.safetensors")
     assert "is being trained by another process: wait until it ends" in refused(*words, "--resume")
     first.kill()
     with held(tmp_path / "run") as still_there:  # a dead process holds nothing
@@ -41,7 +34,7 @@ def test_a_second_training_is_refused_and_one_after_a_kill_is_not(words: list[st
 
 def test_a_folder_that_is_removed_meanwhile_ends_the_training(words: list[str], tmp_path: Path) -> None:
     training = processes.reseen(*words)
-    waited(tmp_path / "run" / "checkpoint" / "last.safetensors", training)
+    training.until(tmp_path / "run" / "checkpoint" / "last.safetensors")
     (tmp_path / "run").rename(tmp_path / "elsewhere")
     status, said = training.wait(60)
     assert status == 2
@@ -56,7 +49,7 @@ def test_a_picture_that_vanishes_while_it_is_trained_on_is_named_and_no_epoch_is
 ) -> None:
     last = tmp_path / "run" / "checkpoint" / "last.safetensors"
     training = processes.reseen(*words)
-    waited(last, training)
+    training.until(last)
     picture = sorted((tmp_path / "photos").iterdir())[3]
     kept = picture.read_bytes()
     picture.unlink()

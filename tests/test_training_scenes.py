@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -215,11 +214,8 @@ def test_kill_minus_nine_loses_at_most_the_running_epoch(street: SearchData, tmp
         command += ["--set", setting]
     process = processes.reseen(*command)
     last = tmp_path / "run" / "checkpoint" / LAST
-    deadline = time.monotonic() + 240  # importing torch takes long on a busy machine
-    while not last.exists() and time.monotonic() < deadline and process.running:
-        time.sleep(0.02)
-    said = process.kill()
-    assert last.exists(), said
+    process.until(last)
+    process.kill()
     assert 1 <= read_checkpoint(last).state["epoch"] < 6
     whole = quiet_fit(tmp_path / "whole", street.train, *settings)
     config = replace(tiny_search(*settings), weights="none")
