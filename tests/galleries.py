@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import Any
@@ -18,6 +19,22 @@ from reseen.metrics.calibration import BINS, Calibration
 
 MODEL = "a1" * 20  # a fingerprint; tests bring features, not images
 DIM = 24
+
+
+class OneAtATime:
+    """A client in memory, whose calls wait for each other as on a server: its arrays are not made for threads."""
+
+    def __init__(self, client: Any) -> None:
+        self._client, self._lock = client, threading.RLock()
+
+    def __getattr__(self, name: str) -> Any:
+        call = getattr(self._client, name)
+
+        def locked(*given: Any, **more: Any) -> Any:
+            with self._lock:
+                return call(*given, **more)
+
+        return locked
 
 
 @contextmanager
@@ -46,7 +63,7 @@ def qdrant(patch: pytest.MonkeyPatch) -> Iterator[str]:
     its client, in memory."""
     address = os.environ.get("RESEEN_QDRANT_URL", "")
     if not address:
-        with closing(QdrantClient(":memory:")) as client:
+        with closing(OneAtATime(QdrantClient(":memory:"))) as client:
             patch.setattr("reseen.gallery.qdrant.connect", lambda url: client)
             yield "qdrant://memory"
         return
