@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from processes import start
 from reseen.clustering import dbscan, jaccard_graph, nearest_neighbours
 
 ROOT = Path(__file__).parents[1]
@@ -57,16 +55,11 @@ def parts(monkeypatch):
 
 def benchmark(out: Path, *words: object) -> tuple[str, list[dict]]:
     common = ("--size", 120, "--dim", 32, "--rank", "full", "--pairs", 1, "--verify", 8, "--out", out)
-    command = [sys.executable, ROOT / "benchmarks" / "clustering.py", *common, *words]
-    done = subprocess.run(
-        [str(word) for word in command],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout, [json.loads(line) for line in out.read_text().splitlines()]
+    job = Path(__file__).with_name("clustering_job.py").read_text()
+    status, said = start(job, ROOT / "benchmarks" / "clustering.py", *common, *words).wait()
+    assert status == 0, said
+    table = said[said.index("| features") :]  # before it, on the other output, what is being done
+    return table, [json.loads(line) for line in out.read_text().splitlines()]
 
 
 def test_both_sides_are_measured_once_and_compared_first(tmp_path):

@@ -191,7 +191,13 @@ def test_the_second_training_ends_with_the_first(tmp_path):
     """A demo that is killed leaves no process behind that writes into its folder."""
     words = ["train.epochs=500", *SETTINGS[1:]]
     call = f"demo_search(run=Path({str(tmp_path / 'run')!r}), seed=1, street={STREET!r}, settings={words!r})"
-    demo = start(f"from pathlib import Path\nfrom reseen.commands.demo_search import demo_search\n{call}")
+    # Forked instead of spawned: the imports are there, and what ends the child is the same.
+    forked = (
+        "import multiprocessing as mp\nfork = mp.get_context('fork')\nmp.get_context = lambda way: fork\n"
+    )
+    demo = start(
+        f"{forked}from pathlib import Path\nfrom reseen.commands.demo_search import demo_search\n{call}"
+    )
     metrics = tmp_path / "run" / ALONE / "metrics.jsonl"
     try:
         _wait(lambda: metrics.exists() and metrics.read_text() != "")

@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from processes import start_two, together
-from test_training_ranks import ENVIRONMENT, TORCHRUN, process_of
 
+TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2")
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 JOB = Path(__file__).with_name("stalls_job.py")
 CODE = JOB.read_text()
 LOST = (
@@ -25,6 +27,20 @@ def until(*files: Path) -> None:
     deadline = time.monotonic() + 240
     while not all(file.exists() for file in files) and time.monotonic() < deadline:
         time.sleep(0.02)
+
+
+def process_of(parent: int, rank: int) -> int:
+    """Process number of a rank that torchrun started."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                of = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+                variables = (entry / "environ").read_bytes().split(b"\0")
+            except OSError:  # it has ended
+                continue
+            if of == parent and f"RANK={rank}".encode() in variables:
+                return int(entry.name)
+    raise AssertionError(f"no process of rank {rank}")
 
 
 def lines(*said: str) -> list[str]:

@@ -21,9 +21,9 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor
 
+from reseen.device import resolve_device
 from reseen.errors import ReseenError
 from reseen.files import from_json, to_json
-from reseen.models import resolve_device
 
 # A process that dies closes its connections, which ends the collectives of the others at once. Time-outs are for a
 # machine that closes nothing, one without power. In a step nobody waits for another's long work, so half an hour
