@@ -36,8 +36,9 @@ quick: check ## lint, types and the tests of rooms that compute without training
 docs: env ## the site, strict, into build/site
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict  # not --quiet: it would not count warnings
 
-test: check docs ## every check, the site and every test; ARGS="-k losses" narrows it
-	$(ONE_THREAD) HF_HUB_OFFLINE=1 $(BIN)/pytest -n 2 $(ARGS)
+test: env ## every check, the site and every test; ARGS="-k losses" narrows it
+	@$(MAKE) --no-print-directory --output-sync -j 2 check docs
+	$(ONE_THREAD) HF_HUB_OFFLINE=1 $(BIN)/pytest -n 2 --dist worksteal $(ARGS)
 
 fuzz: env ## tests of drawn cases with cases drawn anew, ROUNDS=20 times; stops at the first that fails
 	@for round in $$(seq $(ROUNDS)); do echo "== round $$round of $(ROUNDS)"; \

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from hypothesis import HealthCheck, settings
 
 from command_runs import SMALL, done, market, two_steps, words
@@ -39,38 +41,52 @@ def street(tmp_path_factory: pytest.TempPathFactory) -> SearchData:
     )
 
 
-# Person search from the command line: one folder of scenes, one run, and one in two steps.
+def once(
+    factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object], worker: str
+) -> tuple[Path, str]:
+    """A folder that the first who asks fills, for all processes of this test run, and what ``make`` said."""
+    base = factory.getbasetemp()
+    folder = (base if worker == "master" else base.parent) / name
+    told = folder.with_name(f"{name}.told")
+    with FileLock(f"{folder}.lock"):
+        if not told.exists():
+            said = make(folder)
+            told.write_text(said if isinstance(said, str) else "")
+    return folder, told.read_text()
+
+
+# Person search from the command line: one folder of scenes, one run, and one in two steps; nobody may change them.
 
 
 @pytest.fixture(scope="session")
-def scenes_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("scenes")
-    draw_scenes(
-        root,
-        seed=1,
-        train_scenes=8,
-        test_scenes=6,
-        train_identities=5,
-        test_identities=3,
-        cameras=2,
-        persons=(1, 3),
-    )
-    return root
+def scenes_folder(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    sizes = {"train_scenes": 8, "test_scenes": 6, "train_identities": 5, "test_identities": 3}
+
+    def draw(root: Path) -> None:
+        draw_scenes(root, seed=1, cameras=2, persons=(1, 3), **sizes)
+
+    return once(tmp_path_factory, "scenes", draw, worker_id)[0]
 
 
 @pytest.fixture(scope="session")
-def searched(scenes_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+def searched(
+    scenes_folder: Path, tmp_path_factory: pytest.TempPathFactory, worker_id: str
+) -> tuple[Path, str]:
     """A finished run that finds some of its persons, and what the command said."""
-    run = tmp_path_factory.mktemp("runs") / "search"
-    given = ("--data", scenes_folder, "--run", run, "--weights", "none", *words((*SMALL, "train.epochs=30")))
-    return run, done("train", "r-siamnet", *given)
+    given = ("--data", scenes_folder, "--weights", "none", *words((*SMALL, "train.epochs=30")))
+    return once(
+        tmp_path_factory, "searched", lambda run: done("train", "r-siamnet", *given, "--run", run), worker_id
+    )
 
 
 @pytest.fixture(scope="session")
-def stepped(scenes_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    run = tmp_path_factory.mktemp("runs") / "two"
-    given = ("--data", scenes_folder, "--run", run, "--weights", "none", *two_steps())
-    return run, done("train", "two-step", *given)
+def stepped(
+    scenes_folder: Path, tmp_path_factory: pytest.TempPathFactory, worker_id: str
+) -> tuple[Path, str]:
+    given = ("--data", scenes_folder, "--weights", "none", *two_steps())
+    return once(
+        tmp_path_factory, "stepped", lambda run: done("train", "two-step", *given, "--run", run), worker_id
+    )
 
 
 @pytest.fixture
@@ -87,16 +103,17 @@ def two_step_run(stepped: tuple[Path, str], tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return market(tmp_path_factory.mktemp("market"))
+def world(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    return once(tmp_path_factory, "market", market, worker_id)[0]
 
 
 @pytest.fixture(scope="session")
-def trained(world: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+def trained(world: Path, tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> tuple[Path, str]:
     """A finished run of two epochs, and what the command said."""
-    run = tmp_path_factory.mktemp("runs") / "cacl"
-    settings = tiny("train.evaluate_every=1")
-    return run, done("train", "cacl", "--data", world, "--run", run, "--weights", "none", *settings)
+    given = ("--data", world, "--weights", "none", *tiny("train.evaluate_every=1"))
+    return once(
+        tmp_path_factory, "trained", lambda run: done("train", "cacl", *given, "--run", run), worker_id
+    )
 
 
 @pytest.fixture

@@ -27,8 +27,11 @@ FENCE = re.compile(
     r"^(?P<ticks>```+)(?P<language>\w*)[^\n]*\n(?P<body>.*?)^(?P=ticks) *$",
     re.M | re.S,
 )
-# A call of reseen without pipes, variables or a second command; quoted words may hold anything.
-OWN = re.compile(r"(?:\S*/)?reseen(?: +(?:'[^']*'|[^\s'\"|&;<>$`*?]+))* *")
+# A line that calls reseen, or python on quoted code, without pipes, variables or a second command; quoted words may
+# hold anything that the shell leaves alone.
+OWN = re.compile(
+    r"(?:(?:\S*/)?reseen(?: +(?:'[^']*'|[^\s'\"|&;<>$`*?]+))* *|python -c \"[^\"$`\\]*\")(?:\n|\Z)",
+)
 
 # Pages whose first commands are run: somebody types them before anything else.
 FIRST = {"README.md", "docs/quickstart.md", "docs/own-images.md", "docs/person-search.md", "docs/embed.md"}
@@ -75,10 +78,13 @@ def shrunk(line: str) -> str:
 
 
 def own_commands(script: str) -> tuple[list[list[str]], str]:
-    """The words of the lines that call reseen and ask nothing more of a shell, up to the first other line; the rest."""
-    lines = script.replace("\\\n", " ").splitlines()
-    count = next((i for i, line in enumerate(lines) if not OWN.fullmatch(line)), len(lines))
-    return [shlex.split(line)[1:] for line in lines[:count]], "\n".join(lines[count:])
+    """What asks nothing of a shell, up to the first that does: words of `reseen ...` and `python -c ...`; the rest."""
+    first: list[list[str]] = []
+    rest = script.replace("\\\n", " ")
+    while found := OWN.match(rest):
+        first.append(shlex.split(found[0]))
+        rest = rest[found.end() :]
+    return first, rest
 
 
 def having(language: tuple[str, ...], marked: bool) -> list[Path]:
@@ -135,8 +141,9 @@ def test_marked_shell_blocks_run(page, tmp_path, request):
     for block in blocks(text):
         if block.language in ("bash", "console") and block.run is not None:
             first, rest = own_commands(commands(block))
-            for words in first:
-                code, said = processes.reseen(*words, cwd=tmp_path).wait()
+            for command, *words in first:
+                run = processes.start(words[1], cwd=tmp_path) if command == "python" else None
+                code, said = (run or processes.reseen(*words, cwd=tmp_path)).wait()
                 assert code == 0, f"{name(page)}:{block.line}\n{said[-4000:]}"
             done = subprocess.run(
                 ["bash", "-euo", "pipefail", "-c", rest],
@@ -219,14 +226,16 @@ def test_blocks_are_found_with_their_marks():
     [
         (
             "reseen split a --camera-pattern 'c(\\d|x)'\nreseen doctor \\\n  b",
-            [["split", "a", "--camera-pattern", r"c(\d|x)"], ["doctor", "b"]],
+            [["reseen", "split", "a", "--camera-pattern", r"c(\d|x)"], ["reseen", "doctor", "b"]],
             "",
         ),
         (
             ".venv/bin/reseen search g\npython -c 'x'\nreseen doctor",
-            [["search", "g"]],
+            [[".venv/bin/reseen", "search", "g"]],
             "python -c 'x'\nreseen doctor",
         ),
+        ('python -c "\nprint(2)"\nreseen doctor', [["python", "-c", "\nprint(2)"], ["reseen", "doctor"]], ""),
+        ('python -c "$HOME"', [], 'python -c "$HOME"'),
         ("reseen doctor a | head", [], "reseen doctor a | head"),
         ("reseen doctor $HOME", [], "reseen doctor $HOME"),
         ("reseen doctor a && ls", [], "reseen doctor a && ls"),

@@ -1,8 +1,6 @@
 """`--weights lite`: a package's file read as data, under timm's names, and every way in which it can be wrong."""
 
 import os
-import subprocess
-import sys
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
@@ -11,6 +9,7 @@ import safetensors.torch
 import timm
 import torch
 
+from processes import start
 from reseen.config import LITE, ModelConfig, resolve
 from reseen.errors import ReseenError
 from reseen.methods import get_method
@@ -54,8 +53,7 @@ def test_the_packages_code_is_not_imported():
         "import sys; from reseen.models.lite import lite_weights; lite_weights(); "
         "print([m for m in sys.modules if 'efficientnet_lite0' in m])"
     )
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert (found.stdout.strip(), found.stderr) == ("[]", "")
+    assert start(code).wait() == (0, "[]\n")
 
 
 def test_the_whole_backbone_is_filled():
