@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -16,6 +14,7 @@ import pytest
 
 from command_runs import done
 from galleries import MODEL, filled, some_features
+from processes import start
 from reseen.errors import ReseenError
 from reseen.gallery import Gallery
 from reseen.gallery import store as stores
@@ -27,21 +26,25 @@ ROUNDS = int(os.environ.get("RESEEN_KILL_ROUNDS", "2"))
 
 def test_rows_that_were_acknowledged_survive_a_kill(tmp_path: Path) -> None:
     place, noted = tmp_path / "gallery", tmp_path / "gallery.acknowledged"
-    job = [sys.executable, str(Path(__file__).with_name("gallery_job.py")), "add", *[str(place)] * ROUNDS]
-    with subprocess.Popen(job, stdout=subprocess.PIPE, text=True) as running:
-        assert running.stdout is not None
-        for number in range(ROUNDS):
-            child, before = int(running.stdout.readline()), noted.stat().st_size if noted.exists() else 0
-            while not noted.exists() or noted.stat().st_size < before + 30:
-                time.sleep(0.002 + number % 7 / 1000)
-            os.kill(child, signal.SIGKILL)
-            assert running.stdout.readline() == "killed\n"
+    running = start(Path(__file__).with_name("gallery_job.py").read_text(), "add", *[place] * ROUNDS)
+
+    def line(number: int) -> str:
+        while running.said.count("\n") <= number and running.running:
+            time.sleep(0.005)
+        return running.said.splitlines()[number]
+
+    for number in range(ROUNDS):
+        child, before = int(line(2 * number)), noted.stat().st_size if noted.exists() else 0
+        while not noted.exists() or noted.stat().st_size < before + 30:
+            time.sleep(0.002 + number % 7 / 1000)
+        os.kill(child, signal.SIGKILL)
+        assert line(2 * number + 1) == "killed"
     gallery = Gallery.open(place)
     assert gallery.held.column("row").tolist() == list(range(len(gallery)))
     assert len(gallery) % 7 == 0  # a batch is there or is not
-    for start in range(0, len(gallery), 7):
-        kept = gallery.held.vectors(np.arange(start, start + 7))
-        assert (kept == some_features(7, seed=start).astype(np.float16)).all()
+    for first in range(0, len(gallery), 7):
+        kept = gallery.held.vectors(np.arange(first, first + 7))
+        assert (kept == some_features(7, seed=first).astype(np.float16)).all()
     acknowledged = [list(map(int, line.split())) for line in noted.read_text().splitlines()]
     assert len(acknowledged) >= 2 * ROUNDS
     assert all(last < len(gallery) and first == number for number, first, last in acknowledged)
