@@ -1,7 +1,7 @@
 # `make demo` and `make test` each work as the first command on a fresh clone.
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test quick fuzz drills endurance coverage docs check format digests yardsticks audit bench lock clean
+.PHONY: help env demo test quick fuzz drills endurance unprotected coverage docs check format digests yardsticks audit bench lock clean
 
 BIN := .venv/bin
 # One thread per process: as many processes as cores of a small machine, and no result that depends on their number.
@@ -49,6 +49,9 @@ drills: env ## kill -9 at KILLS=50 random moments of each kind of work, and go o
 
 endurance: env ## memory, open files and threads over 1,500 epochs and 100,000 requests (about 40 minutes)
 	RESEEN_EPOCHS=1500 RESEEN_REQUESTS=100000 $(ONE_THREAD) HF_HUB_OFFLINE=1 $(BIN)/pytest -q -n 0 -s tests/test_endurance.py $(ARGS)
+
+unprotected: env ## take each protection out of a copy: the test that is for it has to fail (about 10 minutes)
+	@$(ONE_THREAD) HF_HUB_OFFLINE=1 $(BIN)/python .ci/unprotected
 
 coverage: env ## which lines the tests miss, printed; slower than `test`
 	$(ONE_THREAD) HF_HUB_OFFLINE=1 $(BIN)/pytest -n 2 --cov --cov-report=term $(ARGS)

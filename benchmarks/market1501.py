@@ -89,7 +89,7 @@ def first_identities(data: ReidData, count: int) -> ReidData:
 def table(given: argparse.Namespace) -> str:
     """What is finished, in Markdown, from the run folders alone."""
     lines = [
-        "| row | mAP | rank-1 | rank-5 | rank-10 | clusters (first, last epoch) | alone | across cameras | minutes |",
+        "| row | mAP | rank-1 | rank-5 | rank-10 | clusters, first and last | outliers | across cameras | minutes |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     untrained = given.out / "untrained.json"

@@ -5,7 +5,7 @@
 CACL on 250 training identities of Market-1501 from SqueezeNet, 500 steps at a constant rate, scored on a validation
 split (the last 100 training identities) after the last one. Each row is a run folder below ``--out``: finished ones are
 skipped, interrupted ones resumed, so the script can be stopped and started at will. ``--table`` prints what is
-finished. Dropped outliers with remembered features are refused: their rows age until all images are alone.
+finished. Dropped outliers with remembered features are refused: their rows age until all images are outliers.
 """
 
 from __future__ import annotations

@@ -105,7 +105,7 @@ class ClusterConfig:
         below = f"be at least 0 and below cluster.eps = {self.eps}"
         _check(0 <= self.tight_gap < self.eps, "cluster.tight_gap", self.tight_gap, below)
         _check(self.min_samples >= 1, "cluster.min_samples", self.min_samples, "be at least 1 image")
-        # A dropped image is never drawn, so its remembered feature ages until it, and all others, are alone.
+        # A dropped image is never drawn, so its remembered feature ages until all are outliers.
         stale = self.enabled and self.outliers == "drop" and self.features != "fresh"
         _check(not stale, "cluster.outliers", "drop", "go with cluster.features=fresh (or keep outliers)")
 
@@ -198,7 +198,7 @@ class SearchConfig:
     momentum: float = 0.2  # weight of a memory's OLD value
     memory: Literal["concat", "dual"] = "concat"
     image_filter: Literal["none", "link", "next", "strict"] = "link"  # Table 8
-    cluster_first: bool = False  # true: pseudo labels from the first epoch on; false: everybody alone in it
+    cluster_first: bool = False  # true: pseudo labels from the first epoch on; false: each is its own class
     crop_level: Literal["P4", "P3half"] = "P4"
     paths_at_test: Literal["search", "both"] = "search"  # Table 5
 

@@ -39,16 +39,16 @@ def rehearse_crops(networks: nn.Module, config: Config, count: int) -> Tensor:
 def advice_on_clusters(run: Run, pseudo: PseudoLabels) -> str:
     """Which knob of clustering to turn where fewer than two classes are left."""
     cluster = run.config.cluster
-    alone = pseudo.num_outliers / max(len(pseudo.labels), 1)
+    outliers = pseudo.num_outliers / max(len(pseudo.labels), 1)
     knob = (
         f"lower cluster.k1 (now {cluster.k1}) for {len(pseudo.labels)} images"
         if len(pseudo.labels) <= 2 * cluster.k1
         else f"raise cluster.eps (now {cluster.eps}) or lower cluster.k1 (now {cluster.k1})"
-        if alone > 0.5
+        if outliers > 0.5
         else f"lower cluster.eps (now {cluster.eps}), or start from better weights (--weights)"
     )
     return (
-        f"({alone:.0%} of the images in none), "
+        f"({outliers:.0%} of the images in none), "
         f"there is nothing to contrast: {knob}, in a new --run; what was saved is kept"
     )
 

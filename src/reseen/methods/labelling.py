@@ -60,8 +60,8 @@ def pseudo_labels(
 
 
 def settle_outliers(pseudo: PseudoLabels, config: ClusterConfig) -> PseudoLabels:
-    """Images that are alone become classes of their own (drawn or not: ``choose_crops``), or are dropped, whichever
-    way they came to be alone."""
+    """Outliers become classes of their own (drawn or not: ``choose_crops``), or are dropped, whichever
+    way they became outliers."""
     return pseudo.drop_singletons() if config.outliers == "drop" else pseudo.keep_outliers()
 
 

@@ -44,7 +44,7 @@ def embed(run: Run, scenes: tuple[Scene, ...]) -> Tensor:
 
 
 def assign(run: Run, features: Tensor, cameras: Labels) -> PseudoLabels:
-    """FINCH's first partition with the image filter. In the first epoch all are alone, unless told otherwise."""
+    """FINCH's first partition with the image filter. In the first epoch all are outliers, unless told otherwise."""
     c = run.config.search
     if not c.cluster or (run.epoch == 0 and not c.cluster_first):
         return PseudoLabels(np.arange(len(features), dtype=np.int64))

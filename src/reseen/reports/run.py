@@ -304,7 +304,7 @@ def _epochs(metrics: Sequence[Epoch], what: str) -> list[Section]:
     if not columns:
         return []
     rows = tuple(tuple(cell(at(epoch, *keys), percent=p) for _, keys, p in columns) for epoch in metrics)
-    text = f"Clusters are of two {what} or more; outliers are {what} that are alone."
+    text = f"Clusters are of two {what} or more; outliers are the other {what}."
     percent = [name for name, _, p in columns if p]
     caption = f"In %: {', '.join(percent)}." if percent else ""
     table = Table(tuple(name for name, *_ in columns), rows, caption)

@@ -19,8 +19,8 @@ PRESETS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     MSMT17: {"": ("train.iterations=800",), "cluster-contrast": ("train.iterations=400",)}
 }
 
-# Under a few hundred steps remembered features stay as they were and most images stay alone, so that every ablation
-# of CACL is one of noise: at the small scale Tables 3 to 7 embed anew each epoch and drop who is alone.
+# Under a few hundred steps remembered features stay as they were and most images stay outliers, so that every ablation
+# of CACL is one of noise: at the small scale Tables 3 to 7 embed anew each epoch and drop outliers.
 ABLATION = ("cluster.features=fresh", "cluster.outliers=drop")
 # Published as 16 identities x 16 images: a batch of 64 keeps the identities, since 4 x 16 leaves little to tell apart.
 SMALL_BATCH = {"cluster-contrast": ("train.instances=4",)}

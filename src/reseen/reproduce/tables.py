@@ -122,7 +122,7 @@ AGAINST_SPCL = (
 
 STEPS = {  # beyond the paper, each over the one before
     "strong-fresh": ("embedding clean images anew each epoch", "cluster.features=fresh"),
-    "strong-drop": ("dropping who is alone", "cluster.outliers=drop"),
+    "strong-drop": ("dropping outliers", "cluster.outliers=drop"),
 }
 TRIED = {  # each over both steps
     "strong-gem": ("GeM pooling", ("model.pooling=gem",)),

@@ -27,7 +27,7 @@ class EpochStats:
 
     images: int  # crops, or persons in scenes
     clusters: int  # of two or more
-    outliers: int  # who is alone
+    outliers: int  # images in no cluster of two or more
     cross_camera_share: float  # of the clusters; nan where cameras are not known
     feature_spread: float  # 1 = all over the sphere, 0 = collapsed
     label_free: float  # the criterion that chooses an epoch without test labels
@@ -117,7 +117,7 @@ def _refuse_one_class(run: Run, method: Method[Any, Any], pseudo: PseudoLabels) 
 
 
 def _describe(features: Tensor, pseudo: PseudoLabels, previous: Labels, images: Images) -> EpochStats:
-    """Clusters of two and more, images that are alone, signs of health, criteria. ``previous``: the last labels."""
+    """Clusters of two and more, outliers, signs of health, criteria. ``previous``: the last labels."""
     sizes = np.bincount(pseudo.labels[pseudo.labels >= 0], minlength=1)
     criteria = label_free_criteria(features, pseudo.labels, previous)
     cameras = known_cameras(images)

@@ -19,7 +19,7 @@ from reseen.training.run import Batches, Run, known_cameras
 def choose_crops(run: Run, pseudo: PseudoLabels, crops: tuple[Crop, ...]) -> Batches:
     """Rows of every batch of this epoch: identity-balanced, or any image when nothing is clustered.
 
-    With ``cluster.outliers: negatives`` an image alone stays a class of the loss and is in no batch.
+    With ``cluster.outliers: negatives`` an outlier stays a class of the loss and is in no batch.
     """
     train, seed = run.config.train, run.config.seed
     if not run.config.cluster.enabled:

@@ -250,7 +250,7 @@ def describe(record: dict[str, Any], config: Config) -> str:
     parts = [
         f"epoch {record['epoch']}/{config.train.epochs}",
         f"loss {record['loss']['total']:.3f}",
-        f"{record['clusters']} clusters, {record['outliers']} alone",
+        f"{record['clusters']} clusters, {record['outliers']} outliers",
     ]
     if record["cross_camera_share"] is not None:
         parts.append(f"{record['cross_camera_share']:.0%} across cameras")

@@ -26,7 +26,7 @@ def few_clusters(stats: EpochStats, config: Config, epoch: int, labels: Labels) 
         return None
     return (
         f"only {stats.clusters} clusters of two or more images: lower cluster.k1 (now {cluster.k1}) for a "
-        f"small set, or raise cluster.eps (now {cluster.eps}) if most images are alone"
+        f"small set, or raise cluster.eps (now {cluster.eps}) if most images are outliers"
     )
 
 
@@ -34,8 +34,8 @@ def many_outliers(stats: EpochStats, config: Config, epoch: int, labels: Labels)
     if not config.cluster.enabled or stats.outliers <= MANY_OUTLIERS * stats.images:
         return None
     return (
-        f"{stats.outliers / stats.images:.0%} of the images are alone: raise cluster.eps (now {config.cluster.eps}), "
-        "or start from better weights (--weights)"
+        f"{stats.outliers / stats.images:.0%} of the images are outliers: raise cluster.eps "
+        f"(now {config.cluster.eps}), or start from better weights (--weights)"
     )
 
 
