@@ -161,6 +161,16 @@ def test_the_first_commands_are_among_those_that_are_run():
     assert set(map(name, having(("bash", "console"), marked=True))) >= FIRST
 
 
+def test_each_public_name_stands_in_an_example_that_is_run():
+    scripts = [file.read_text() for file in (ROOT / "examples").glob("*.py")]  # run by test_examples.py
+    for page in PAGES:
+        for block in blocks(page.read_text()):
+            if block.language == "python" or block.run is not None:
+                scripts.append(block.body)
+    shown = set(re.findall(r"\w+", "\n".join(scripts)))
+    assert set(reseen.__all__) - shown == set()
+
+
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_links_inside_the_repository_lead_somewhere(page):
     text = FENCE.sub("", page.read_text())

@@ -74,6 +74,16 @@ def test_rows_are_those_of_an_exact_search_however_rough_the_server_is(seed: int
     assert client.asked[0] < 40
 
 
+def test_how_far_a_server_is_off_covers_a_query_that_is_rounded_as_badly_as_can_be_and_little_more() -> None:
+    """Every number of the query halfway between two of half precision, 1 / 4 + 2^-13, and the row along it."""
+    query, row = np.full(16, (1 + 2.0**-11) / 4), np.full(16, 0.25)
+    worst = float(row @ (query - query.astype(np.float16)))
+    assert worst == 2.0**-11
+    assert worst < off_by(16) < 1.02 * worst
+    grows = off_by(4096) - off_by(2048)  # by one rounding of float32 with each number
+    assert 2048 * 2.0**-24 < grows < 1.05 * 2048 * 2.0**-24
+
+
 def test_settings_of_the_address_reach_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
     made: dict[str, Any] = {}
     monkeypatch.setattr("reseen.gallery.qdrant.connect", lambda url: QdrantClient(":memory:"))

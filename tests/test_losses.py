@@ -24,6 +24,11 @@ def rows(count, seed=0, *, unit=True, dtype=torch.float64):
     return (F.normalize(values, dim=1) if unit else values * 3).to(dtype)
 
 
+def deep(features):
+    """As wide as ``features``, with a dimension too many."""
+    return features[:, :, None].expand(-1, -1, 2)
+
+
 # name: (function of the tensor inputs, inputs, oracle on lists, which inputs receive a gradient)
 CASES = {
     "instance": (
@@ -246,12 +251,31 @@ def test_any_shape(count, clusters, dim, seed):
         (lambda x: losses.inter_view_loss(x, x[:2], LABELS), "0 to 3, but 2 centroids"),
         (lambda x: losses.cluster_loss(x, x, LABELS, temperature=0), "temperature"),
         (lambda x: losses.cluster_loss(x, x, LABELS, focal_gamma=0.5), "focal_gamma"),
+        (lambda x: losses.cluster_loss(x, x, LABELS, focal_gamma=-2), "focal_gamma"),
+        (lambda x: losses.cluster_loss(x[0], x, LABELS), "share D"),
+        (lambda x: losses.cluster_loss(deep(x), x, LABELS), "share D"),
+        (lambda x: losses.cluster_loss(x, deep(x), LABELS), "share D"),
+        (lambda x: losses.camera_loss(x[:, :2], x, LABELS, LABELS), "share D"),
+        (lambda x: losses.camera_loss(x, x[:, :2], LABELS, LABELS), "share D"),
+        (lambda x: losses.camera_loss(deep(x), x, LABELS, LABELS), "share D"),
+        (lambda x: losses.camera_loss(x, deep(x), LABELS, LABELS), "share D"),
+        (lambda x: losses.camera_loss(x, x, LABELS[:2], LABELS), "one label each"),
+        (lambda x: losses.camera_loss(x, x, LABELS, LABELS[:2]), "one label each"),
+        (lambda x: losses.camera_loss(x[:0], x, LABELS[:0], LABELS), "one label each"),
+        (lambda x: losses.camera_loss(x, x, LABELS - 1, LABELS), r"outliers \(-1\)"),
+        (lambda x: losses.camera_loss(x, x, LABELS, LABELS, temperature=0), "temperature"),
+        (lambda x: losses.camera_loss(x, x, LABELS, LABELS, hardest=-1), "hardest"),
         (lambda x: losses.nt_xent_loss(x, x, temperature=0), "temperature"),
+        (lambda x: losses.instance_loss(x[0], x[0]), "N, D"),
+        (lambda x: losses.instance_loss(deep(x), deep(x)), "N, D"),
         (lambda x: losses.instance_loss(x, x[:2]), "N, D"),
         (lambda x: losses.instance_loss(x[:0], x[:0]), "N >= 1"),
         (lambda x: losses.self_instance_loss(x, x[:2]), "N, D"),
         (lambda x: losses.unified_pair_loss(x, x[:, :2], LABELS, LABELS), "width"),
+        (lambda x: losses.unified_pair_loss(deep(x), x, LABELS, LABELS), "width"),
+        (lambda x: losses.unified_pair_loss(x, deep(x), LABELS, LABELS), "width"),
         (lambda x: losses.unified_pair_loss(x, x, LABELS, LABELS[:2]), "one label each"),
+        (lambda x: losses.unified_pair_loss(x, x, LABELS[:2], LABELS), "one label each"),
     ],
 )
 def test_wrong_use_is_named(call, words):
@@ -261,5 +285,5 @@ def test_wrong_use_is_named(call, words):
 
 def test_docstring_examples():
     results = doctest.testmod(losses, extraglobs={"torch": torch})
-    assert results.attempted >= 2
+    assert results.attempted >= 6
     assert results.failed == 0

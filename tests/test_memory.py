@@ -51,6 +51,9 @@ def test_no_gradient_history_and_any_precision():
     assert memory.dtype == torch.float32
     assert not memory.requires_grad
     assert torch.allclose(memory.norm(dim=1), torch.ones(3))
+    momentum_update(
+        rows(3).requires_grad_(), torch.tensor([2, 0]), features
+    )  # in place, which a gradient forbids
 
 
 @settings(deadline=None, max_examples=60)
@@ -105,10 +108,15 @@ def test_device_agrees():
     [
         (lambda m: momentum_update(m, torch.tensor([0]), m[:2]), "as many rows"),
         (lambda m: momentum_update(m, torch.tensor([0]), m[:1, :2]), "do not fit"),
+        (lambda m: momentum_update(m, torch.tensor([0]), m[0]), "do not fit"),
+        (lambda m: momentum_update(m, torch.tensor([0]), m[:1, :, None]), "do not fit"),
+        (lambda m: momentum_update(m[:, :, None], torch.tensor([0]), m[:1]), "do not fit"),
         (lambda m: momentum_update(m, torch.tensor([-1]), m[:1]), "outside"),
         (lambda m: momentum_update(m, torch.tensor([3]), m[:1]), "outside"),
         (lambda m: momentum_update(m, torch.tensor([0]), m[:1], momentum=1.2), "OLD|old"),
+        (lambda m: momentum_update(m, torch.tensor([0]), m[:1], momentum=-0.1), "OLD|old"),
         (lambda m: cluster_means(m, torch.tensor([0]), 1), "one label a row"),
+        (lambda m: cluster_means(m[:, :, None], torch.tensor([0, 1, 2]), 3), "one label a row"),
         (lambda m: cluster_means(m, torch.tensor([0, 1, 2]), 2), "label 2"),
     ],
 )

@@ -129,6 +129,11 @@ def camera_loss(
 
     Returns:
         Scalar, the mean over N in nats.
+
+    Example:
+        >>> centroids = torch.tensor([[1.0, 0.0], [0.0, 1.0]])  # of two clusters, in one camera
+        >>> camera_loss(centroids[:1], centroids, torch.tensor([5]), torch.tensor([5, 6]), temperature=1.0)
+        tensor(0.3133)
     """
     if temperature <= 0 or hardest < 0:
         raise ValueError(f"temperature must be above 0 and hardest at least 0: {temperature}, {hardest}")
@@ -260,6 +265,11 @@ def nt_xent_loss(first: Tensor, second: Tensor, *, temperature: float) -> Tensor
 
     Returns:
         Scalar, the mean over 2N views in nats; 0 for N = 1.
+
+    Example:
+        >>> x = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+        >>> nt_xent_loss(x, x, temperature=1.0)
+        tensor(0.5514)
     """
     if temperature <= 0:
         raise ValueError(f"temperature must be above 0, not {temperature}")
