@@ -123,9 +123,14 @@ def test_what_lasts_is_flushed_before_the_renaming_and_its_folder_after(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done: list[str] = []
-    replace, flush = os.replace, files._flush
+    replace, flush = os.replace, os.fsync
     monkeypatch.setattr(os, "replace", lambda a, b: (done.append("rename"), replace(a, b)))
-    monkeypatch.setattr(files, "_flush", lambda path: (done.append(path.name), flush(path)))
+    monkeypatch.setattr(os, "fsync", lambda handle: (done.append(name_of(handle)), flush(handle)))
+
+    def name_of(handle: int) -> str:
+        found = {path.stat().st_ino: path.name for path in (tmp_path, *tmp_path.rglob("*"))}
+        return found[os.fstat(handle).st_ino]
+
     write_file(tmp_path / "a", "x")
     assert done == ["new", "rename", tmp_path.name]
     done.clear()
