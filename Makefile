@@ -1,7 +1,7 @@
 # `make demo` and `make test` each work as the first command on a fresh clone.
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test quick fuzz drills endurance unprotected coverage docs check format digests yardsticks audit bench lock clean
+.PHONY: help env demo test quick fuzz guided drills endurance unprotected coverage docs check format digests yardsticks audit bench lock clean
 
 BIN := .venv/bin
 # One thread per process: as many processes as cores of a small machine, and no result that depends on their number.
@@ -43,6 +43,10 @@ test: env ## every check, the site and every test; ARGS="-k losses" narrows it
 fuzz: env ## tests of drawn cases with cases drawn anew, ROUNDS=20 times; stops at the first that fails
 	@for round in $$(seq $(ROUNDS)); do echo "== round $$round of $(ROUNDS)"; \
 		$(ONE_THREAD) HF_HUB_OFFLINE=1 $(BIN)/pytest -q -n 2 -m hypothesis --hypothesis-profile=fuzz $(ARGS) || exit 1; done
+
+guided: env ## what reads outside data, fuzzed by the lines that are reached: INPUTS=20000 of each; needs `pip install atheris`
+	@for test in $$($(BIN)/pytest --collect-only -q tests/test_fuzz_readers.py | grep ::); do \
+		RESEEN_FUZZ=$(or $(INPUTS),20000) $(ONE_THREAD) $(BIN)/pytest -q -n 0 -s --timeout=0 -p guided "$$test" || exit 1; done
 
 drills: env ## kill -9 at KILLS=50 random moments of each kind of work, and go on until it is done (about 20 minutes)
 	RESEEN_DRILLS=$(or $(KILLS),50) $(ONE_THREAD) HF_HUB_OFFLINE=1 $(BIN)/pytest -q -n 0 -s --timeout=3600 tests/test_drills.py $(ARGS)

@@ -1,0 +1,61 @@
+"""A pytest plugin: atheris, which sees the lines that an input reaches, takes the place of chance in test_fuzz_readers.
+
+    pip install atheris
+    RESEEN_FUZZ=20000 pytest -n 0 -s -p guided tests/test_fuzz_readers.py -k manifests
+
+One test at a time, for atheris ends the process: with status 0 after as many inputs, else with the input that broke
+it. None may take 30 s, nor ask for 1 GiB at once.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import atheris
+
+# Rooms that read what comes from outside; none holds a compiled kernel, which could not be instrumented.
+with atheris.instrument_imports(
+    include=["reseen.data", "reseen.config", "reseen.models.checkpoint", "reseen.footage", "reseen.commands"]
+):
+    import reseen.commands.features_file
+    import reseen.config
+    import reseen.data
+    import reseen.data.video
+    import reseen.footage.shards
+    import reseen.models.checkpoint  # noqa: F401
+
+import test_fuzz_readers as readers
+
+
+def guided(kind: str, files: list[Path], read: Callable[[], object]) -> None:
+    """:func:`test_fuzz_readers.fuzzed`; of several files the first byte of an input says which one it becomes."""
+    whole, counts = [file.read_bytes() for file in files], [0, 0]
+    read()
+
+    def one(data: bytes) -> None:
+        place, data = (data[0] % len(files), data[1:]) if len(files) > 1 and data else (0, data)
+        files[place].write_bytes(data)
+        said = readers.outcome(read)
+        counts[0], counts[1] = counts[0] + 1, counts[1] + (said is not None)
+        if said is not None and ("\n" in said or len(said) >= 3000):
+            raise AssertionError(said)
+        files[place].write_bytes(whole[place])
+        if counts[0] == readers.INPUTS:
+            print(
+                f"\n{kind}: {counts[0]:,} guided inputs, {counts[1]:,} refused, the others read", flush=True
+            )
+
+    with tempfile.TemporaryDirectory() as corpus:
+        for number, content in enumerate(whole):
+            first = bytes([number]) if len(files) > 1 else b""
+            (Path(corpus) / str(number)).write_bytes(first + content)
+        longest = 2 * max(map(len, whole)) + 1
+        limits = ["-timeout=30", "-rss_limit_mb=0", "-malloc_limit_mb=1024", f"-max_len={longest}"]
+        atheris.Setup([sys.argv[0], f"-runs={readers.INPUTS + 1}", "-seed=1", *limits, corpus], one)
+        atheris.Fuzz()
+
+
+readers.fuzzed = guided
