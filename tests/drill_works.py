@@ -53,12 +53,12 @@ def training(whole: Path, words: list[object], *parts: str) -> Work:
 
 def crops(folder: Path) -> Work:
     people(folder / "photos", identities=8)
-    words = ["cacl", "--data", folder / "photos", *settings(*TINY, "train.epochs=6")]
+    words = ["cacl", "--data", folder / "photos", *settings(*TINY, "train.epochs=4")]
     return training(folder / "whole", words)
 
 
 def scenes(folder: Path, data: Path) -> Work:
-    words = ["r-siamnet", "--data", data, *settings(*TINY_SEARCH, "train.epochs=4")]
+    words = ["r-siamnet", "--data", data, *settings(*TINY_SEARCH, "train.epochs=2")]
     return training(folder / "whole", words)
 
 
