@@ -236,7 +236,7 @@ def _cluster(commands: Any) -> None:
     parser = add_command(
         commands,
         "cluster",
-        "group images by person; writes a CSV of path, group, camera",
+        "group images by person; writes a CSV of path, group, camera, probability",
         load,
     )
     parser.add_argument("run", type=Path, metavar="RUN", help="run folder or checkpoint file")

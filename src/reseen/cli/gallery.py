@@ -52,7 +52,7 @@ def search(commands: Any) -> None:
     parser.add_argument(
         "--sources", nargs="+", action="extend", metavar="NAME", help="in these files, or below these folders"
     )
-    parser.add_argument("--top", type=int, default=10, metavar="K", help="(default: %(default)s)")
+    parser.add_argument("--top", type=int, default=10, metavar="K", help="rows or walks to show (default: %(default)s)")
     parser.add_argument("--rerank", action="store_true", help="order the first 200 by common neighbours")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write what is found")
 
@@ -67,7 +67,10 @@ def forget(commands: Any) -> None:
         commands, "forget", "erase rows of a gallery, and prove that their bytes are gone", load
     )
     _place(parser)
-    parser.add_argument("--row", type=int, nargs="+", action="extend", default=[], dest="rows", metavar="N")
+    more = "numbers of rows, as reseen search shows them"
+    parser.add_argument(
+        "--row", type=int, nargs="+", action="extend", default=[], dest="rows", metavar="N", help=more
+    )
     more = "a walk through a video, as reseen search shows it"
     parser.add_argument(
         "--track", nargs="+", action="extend", default=[], dest="tracks", metavar="SOURCE#N", help=more
