@@ -52,7 +52,9 @@ def search(commands: Any) -> None:
     parser.add_argument(
         "--sources", nargs="+", action="extend", metavar="NAME", help="in these files, or below these folders"
     )
-    parser.add_argument("--top", type=int, default=10, metavar="K", help="rows or walks to show (default: %(default)s)")
+    parser.add_argument(
+        "--top", type=int, default=10, metavar="K", help="rows or walks to show (default: %(default)s)"
+    )
     parser.add_argument("--rerank", action="store_true", help="order the first 200 by common neighbours")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write what is found")
 
