@@ -71,9 +71,8 @@ def opened(place: str, run: Path | None, detector: Path | None, images: Sequence
     scenes = Scenes(dict(map(root_of, images)))
     model = model_of(place, run)
     gallery = Gallery.open(place, model)
-    gallery.search_many(
-        np.ones((1, model.dim), np.float32), 1
-    )  # refuses another model, and compiles the kernels
+    # Refuses another model, and compiles the kernels.
+    gallery.search_many(np.ones((1, model.dim), np.float32), 1)
     return Served(
         gallery,
         finder(model, detector=detector),

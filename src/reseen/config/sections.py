@@ -64,9 +64,7 @@ class ModelConfig:
 
     backbone: str = "resnet50"
     last_stride: int = 1
-    stride_on: Literal["conv2", "conv1"] = (
-        "conv2"  # of a ResNet's bottlenecks; conv1: weights in Caffe's style
-    )
+    stride_on: Literal["conv2", "conv1"] = "conv2"  # of a ResNet's bottlenecks; conv1: Caffe's
     bn_eps: float = 0.0  # of the backbone's batch norms; 0 = the architecture's own (1e-5); Caffe's: 1e-3
     pooling: Literal["avg", "gem"] = "avg"
     bn_group_size: int = 16  # contiguous images that share batch statistics; 0 = the whole batch
@@ -125,9 +123,7 @@ class LossConfig:
     momentum: float = 0.2  # alpha, the weight of the OLD value, Eq. (11) and (12)
     centroid_update: Literal["step", "epoch", "momentum"] = "step"  # momentum: a memory of clusters
     second_memory_init: Literal["second_view", "colour"] = "second_view"  # colour: the release
-    camera_weight: float = (
-        0.0  # of a term over centroids by camera (after CAP), which reads camera ids; 0 = off
-    )
+    camera_weight: float = 0.0  # of a term over centroids by camera (after CAP; reads camera ids); 0 = off
 
     def __post_init__(self) -> None:
         _check(self.temperature > 0, "loss.temperature", self.temperature, "be above 0")

@@ -21,9 +21,8 @@ from reseen.models.embedding import embed
 from reseen.records import Crop, ReidData
 
 BATCH = 128  # images, on an accelerator
-BATCH_PIXELS = (
-    2**18
-)  # on a CPU, 32 images of 128x64: larger maps are given back to the system after every layer
+# On a CPU, 32 images of 128x64: larger maps are given back to the system after every layer.
+BATCH_PIXELS = 2**18
 Step = Callable[[str, int, int], None]  # (stage, done, total)
 Keep = Callable[[NDArray[np.float64]], None]  # is given the average precision of each query [Q]
 

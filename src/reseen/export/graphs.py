@@ -28,10 +28,8 @@ from reseen.onnx import DETECTOR, EMBEDDER, FEATURES, SECOND_LOOK
 
 SCENES = {"images": {0: "batch", 2: "height", 3: "width"}}  # dynamic axes by name
 ROIS = {"rois": {0: "persons"}}  # number of the scene in the batch, then x1, y1, x2, y2 in its pixels
-TRACED = (
-    288,
-    416,
-)  # height and width of scenes: every map has several cells along each side, which all differ
+# Height and width of scenes: every map has several cells along each side, which all differ.
+TRACED = (288, 416)
 SMALL = (160, 288)
 _TOUCHED = 1e-2  # pixels: the smallest side of a box of torchvision's second stage
 

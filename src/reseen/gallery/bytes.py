@@ -88,9 +88,8 @@ def _look(
 ) -> None:
     """Mark as found each needle that stands in ``data``: first one of the sorted ``words``, then all around it."""
     for place in range(0, len(data) - HEAD + 1, step):
-        at = np.uintp(
-            place
-        )  # unsigned, as an index that is not counted from the end: the eight loads become one
+        # Unsigned, as an index that is not counted from the end: the eight loads become one.
+        at = np.uintp(place)
         word = np.uint64(data[at])
         for byte in range(1, HEAD):
             word |= np.uint64(data[at + np.uintp(byte)]) << np.uint64(8 * byte)

@@ -18,9 +18,7 @@ from reseen.gallery.link import answering
 
 Floats = NDArray[np.float32]
 Indices = NDArray[np.int64]
-LISTED = (
-    4096  # rows of a filter that are named to the server; of more, those that do not pass are left out here
-)
+LISTED = 4096  # rows of a filter that are named to the server; beyond, who does not pass is left out here
 VECTORS = 256  # that are read in one request
 MORE = 16  # rows beyond the first k that are asked for at once
 

@@ -16,10 +16,7 @@ from reseen.errors import ReseenError
 from reseen.files import write_file
 
 WAIT = 60.0  # seconds for another writer's batch; an erasure may take longer
-CHUNK, REMOTE_CHUNK = (
-    2**19,
-    2**24,
-)  # bytes of a file that are read together; each time is a request to a server
+CHUNK, REMOTE_CHUNK = 2**19, 2**24  # bytes that are read together; each time is a request to a server
 
 
 def is_remote(place: str) -> bool:

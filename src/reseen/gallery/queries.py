@@ -53,9 +53,8 @@ def feature_of(model: Model, image: Any, box: Sequence[float] | None = None) -> 
     Raises:
         ReseenError: the image cannot be read, shows nobody, or has no such box.
     """
-    from reseen.data.boxes import (
-        cut_to_image,
-    )  # the model zoo takes seconds, and most of a gallery needs none
+    # Here: the model zoo takes seconds, and most of a gallery needs none.
+    from reseen.data.boxes import cut_to_image
     from reseen.data.images import image_pixels
     from reseen.evaluation.two_steps import cut_out
     from reseen.inference import PersonSearcher

@@ -23,9 +23,7 @@ from reseen.records import UNKNOWN_CAMERA
 
 NONE = -1  # frame and track of a person who was seen in an image
 UNIT_TOLERANCE = 1e-2  # on the length of a feature
-SMALL = (
-    4096  # rows: a block below takes those that follow, so that many small additions do not make many blocks
-)
+SMALL = 4096  # rows: a block below takes those that follow, or many small additions make many blocks
 # Everything but the vector, and what stands where nothing is known. Names of files are bytes: not all are UTF-8.
 DETAILS: dict[str, tuple[pa.DataType, Any]] = {
     "source": (pa.binary(), b""),  # path of the image or video relative to the root that was indexed

@@ -25,9 +25,7 @@ Floats = NDArray[np.float32]
 Indices = NDArray[np.int64]
 
 SCORES = 2**24  # that exist at a time: 64 MiB
-RAISED = (
-    512  # rows that are converted together for many queries: 4 MiB of 2048 dimensions, and stay in the cache
-)
+RAISED = 512  # rows that are converted together for many queries: 4 MiB of 2048 dimensions, in the cache
 
 
 def nearest(

@@ -58,9 +58,8 @@ class Job:
 
     @cached_property
     def fingerprint(self) -> str:
-        view = (
-            {"view": self.row.view} if self.row.view else {}
-        )  # came later: rows without it keep their names
+        # Views came later: rows without one keep their names.
+        view = {"view": self.row.view} if self.row.view else {}
         return self._fingerprint({"branch": self.row.branch, "paths": self.row.paths, **view})
 
     def _fingerprint(self, scored: Mapping[str, object]) -> str:

@@ -125,9 +125,8 @@ class Task(Generic[C, D]):
     trained: Callable[[Path, str], C]  # the configuration of a run folder's epoch (see Scoring), or of a file
     pictures: Callable[[Path, D, Progress], Sequence[Picture]]  # (run_dir, ...): what a report can show of it
     calibrate: Calibrate | None = None  # how sure it is; raises where it cannot be
-    parts: Callable[[Path, D], Sequence[tuple[Path, Any]]] = (
-        lambda run_dir, data: ()
-    )  # runs inside, with their data
+    # Runs inside of a run, with their data.
+    parts: Callable[[Path, D], Sequence[tuple[Path, Any]]] = lambda run_dir, data: ()
 
 
 def max_bad_share(task: Task[C, Any], config: C) -> float:

@@ -63,9 +63,8 @@ def losses_of(run: Run, method: Method[Any, Any]) -> Losses:
         return partial(method.losses, run)
     if run.averaged is None:
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", FutureWarning
-            )  # broadcast_buffers: its new name is not in torch 2.11
+            # broadcast_buffers: its new name is not in torch 2.11
+            warnings.simplefilter("ignore", FutureWarning)
             run.averaged = DistributedDataParallel(
                 _Losses(run, method),
                 process_group=run.ranks.cards,

@@ -86,9 +86,7 @@ class Method(Generic[Images, SomeBatch]):
     rehearse: Callable[[Any, Config, int], Tensor]  # forward pass of so many random images, to a scalar
     advice: Callable[[Run, PseudoLabels], str]  # what to do where fewer than two classes are left
     signs: tuple[Callable[..., str | None], ...] = ()  # of trouble to come (reseen.training.health)
-    draws: float | None = (
-        None  # of an image in an epoch, where train.iterations is auto; None: `choose` knows
-    )
+    draws: float | None = None  # of an image in an epoch whose iterations are auto; None: `choose` knows
     groups_batch: bool = True  # whether its batch norm sees groups of model.bn_group_size images
 
     # what it computes

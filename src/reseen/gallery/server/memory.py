@@ -14,9 +14,7 @@ from numpy.typing import NDArray
 from reseen.gallery.server.problems import ProblemError
 
 SECONDS = 1800.0  # for which a query is remembered after its last use
-QUERIES = (
-    5000  # that are remembered at most: 40 MB of 2048 dimensions; the one that was unused longest goes first
-)
+QUERIES = 5000  # that are remembered at most: 40 MB of 2048 dimensions; the longest unused goes first
 Feature = NDArray[np.float32]
 Key = TypeVar("Key")
 Value = TypeVar("Value")
