@@ -24,11 +24,21 @@ from safetensors.numpy import load_file
 
 from command_runs import market
 from reseen.cli import main
+from reseen.config import resolve
 from reseen.records import SearchData
 from worlds import TINY, TINY_SEARCH
 
 DIGESTS = Path(__file__).parent / "data" / "digests.json"
-CROPS = ("cacl", "cscl", "spcl", "cluster-contrast", "cacl-literal", "cacl-official", "cacl-strong")
+CROPS = (
+    "cacl",
+    "cscl",
+    "spcl",
+    "cluster-contrast",
+    "cacl-literal",
+    "cacl-official",
+    "cacl-strong",
+    "single-strong",
+)
 TWO_STEP = (
     *(f"detector.{word}" for word in TINY_SEARCH),
     # enough steps for the detector to find a few persons, which is what the second step learns from
@@ -115,7 +125,7 @@ def crops(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("recipe", CROPS)
 def test_weights_of_a_method_on_crops(recipe, crops, tmp_path, held):
-    method = "cacl" if recipe.startswith("cacl") else recipe
+    method = resolve(recipe).method
     train(method, crops, tmp_path / "run", tuple(TINY), "--recipe", recipe)
     held(recipe, digest_of_weights(tmp_path / "run" / "checkpoint" / "last.safetensors"))
 

@@ -73,12 +73,13 @@ def test_cluster_contrast_keeps_its_sixteen_identities_in_a_small_batch():
         assert train.batch_size // train.instances == 16
 
 
-def test_cacl_strong_is_its_steps_and_one_branch():
+def test_strong_recipes_are_their_steps_and_one_branch():
     table = TABLES["cacl-strong"]
     rows = {name: configuration_of(row, table, MARKET, "full", 1) for name, row in table.rows.items()}
-    changed = differences(rows["strong-drop"], rows["cacl-strong"])
+    changed = differences(rows["strong-drop"], rows["single-strong"])
     assert set(changed) == set(differences(resolve("cacl"), resolve("cacl-single")))
     assert set(differences(rows["cacl"], rows["strong-drop"])) == {"cluster.features", "cluster.outliers"}
+    assert set(differences(rows["strong-drop"], rows["cacl-strong"])) == {"cluster.outliers"}
 
 
 def test_figures_of_the_papers_are_those_that_recipes_cite():

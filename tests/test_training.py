@@ -64,6 +64,7 @@ def crops(tmp_path_factory):
         "cacl-literal",
         "cacl-official",
         "cacl-strong",
+        "single-strong",
         "cscl",
         "spcl",
         "cluster-contrast",
@@ -150,7 +151,7 @@ class StopError(Exception):
 
 
 @pytest.mark.parametrize(
-    "recipe", ["cacl", "cscl", "spcl", "cluster-contrast", "cacl-literal", "cacl-strong"]
+    "recipe", ["cacl", "cscl", "spcl", "cluster-contrast", "cacl-literal", "cacl-strong", "single-strong"]
 )
 def test_resume_equals_an_uninterrupted_run_bit_for_bit(recipe, crops, tmp_path):
     whole = quiet_fit(tmp_path / "whole", crops, "train.epochs=3", recipe=recipe)
