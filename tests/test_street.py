@@ -93,6 +93,15 @@ def test_a_finished_street_is_read_and_an_unfinished_one_is_drawn_again(
     draw(tmp_path)
     assert digest(tmp_path) == before
 
+    # The same drawing, killed while it wrote an image.
+    manifest.rename(manifest.with_name("street.unfinished.json"))
+    left = images[1].with_name(f".{images[1].name}.4194305-1.partial")  # no process has that number
+    left.mkdir()
+    (left / "new").write_bytes(b"half")
+    draw(tmp_path)
+    assert digest(tmp_path) == before
+    assert not left.exists()
+
 
 @pytest.mark.parametrize("draw", [small_crops, small_scenes], ids=["crops", "scenes"])
 def test_other_parameters_other_files_and_damage_are_refused(

@@ -41,7 +41,7 @@ def new_file(path: Path, remedy: str = REMEDY, *, durable: bool = True) -> Itera
     temporary = folder / "new"
     try:
         if durable:
-            _remove_stale(path)
+            remove_stale(path.parent, glob.escape(path.name))
         try:
             folder.mkdir(parents=True, exist_ok=True)
             yield temporary
@@ -174,9 +174,9 @@ def _flush(path: Path) -> None:
         os.close(handle)
 
 
-def _remove_stale(path: Path) -> None:
-    """Remove what writers of ``path`` left that are no more."""
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
+def remove_stale(folder: Path, name: str = "*") -> None:
+    """Remove what writers of files in ``folder`` (whose names match ``name``) left that are no more."""
+    for left in folder.glob(f".{name}.*.partial"):
         process = left.name.split(".")[-2].split("-")[0]
         if not process.isdecimal() or alive(int(process)):
             continue

@@ -11,7 +11,7 @@ from PIL import Image
 
 from reseen.data.paths import shown
 from reseen.errors import ReseenError
-from reseen.files import from_json, new_file, to_json, write_file
+from reseen.files import from_json, new_file, remove_stale, to_json, write_file
 
 DRAWN = {"drawn_by": "reseen", "version": 1}  # raise it when the same parameters give another picture
 REMEDY = "free some space or name another folder"
@@ -53,6 +53,7 @@ def make_once(
         write_json(marker, wanted)
         for folder in folders:
             (root / folder).mkdir(parents=True, exist_ok=True)
+            remove_stale(root / folder)  # of a drawing that was killed
         make()
         write_json(root / mark, wanted)
         marker.unlink(missing_ok=True)
