@@ -5,8 +5,10 @@
 
 Rows are drawn: people of 17 images each. faiss is filled in one `add` and runs one thread, as the gallery does
 unless said. Sides take turns in one process; a ratio is the median over pairs, in CPU seconds unless said. Every
-pair is checked: the same rows are found. Without --faiss its rows are left out. `NUMBA_CPU_NAME` and `FAISS_OPT_LEVEL`
-choose what the processor is said to have.
+pair is checked: the same rows are found. Without --faiss its rows are left out. What the processor is said to have:
+
+    NUMBA_CPU_NAME=haswell ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2 \
+        FAISS_OPT_LEVEL=AVX2 OPENBLAS_CORETYPE=Haswell python benchmarks/gallery.py ...
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from reseen.gallery import Gallery
+from reseen.gallery import Gallery, scoring
 from reseen.gallery.rows import unit
 
 MODEL = "be" * 20
@@ -233,10 +235,14 @@ def main() -> None:
     if given.faiss:
         sys.path.append(given.faiss)
     torch.set_num_threads(1)
+    scoring.BFLOAT16 &= not numba.config.CPU_NAME
     if given.resident:
         resident(*given.resident, given.rows, given.dim)
         return
-    print(f"{given.rows:,} x {given.dim}; numba sees {numba.config.CPU_NAME or 'the processor as it is'}\n")
+    print(
+        f"{given.rows:,} x {given.dim}; numba sees {numba.config.CPU_NAME or 'the processor as it is'}; "
+        f"many queries are compared in {'bfloat16' if scoring.BFLOAT16 else 'float32'}\n"
+    )
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder) / "gallery"
         fill(place.with_name("small"), 100, given.dim)

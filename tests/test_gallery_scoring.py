@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 import torch
@@ -11,14 +13,24 @@ from numpy.typing import NDArray
 
 from galleries import oracle, some_features
 from reseen.errors import ReseenError
+from reseen.gallery import scoring
 from reseen.gallery.rows import unit
-from reseen.gallery.scoring import nearest, similarities
+from reseen.gallery.scoring import nearest, off_by, similarities
 
 
 def blocks_of(features: NDArray[np.float32], cuts: list[int]) -> list[NDArray[np.uint16]]:
     return [part.view(np.uint16) for part in np.split(features.astype(np.float16), sorted(cuts)) if len(part)]
 
 
+@pytest.fixture(params=[False, True], ids=["float32", "bfloat16"], scope="module")
+def narrow(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Whatever the processor has, many queries are compared in float32, and in bfloat16."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("reseen.gallery.scoring.BFLOAT16", request.param)
+        yield
+
+
+@pytest.mark.usefixtures("narrow")
 @given(st.data())
 def test_random_galleries_are_answered_exactly(data: st.DataObject) -> None:
     """Copies and near copies, one or many blocks and queries, some rows or all, k up to more than there are."""
@@ -43,6 +55,7 @@ def test_random_galleries_are_answered_exactly(data: st.DataObject) -> None:
         assert sorted(every.tolist(), reverse=True)[:k] == [score for _, score in expected]
 
 
+@pytest.mark.usefixtures("narrow")
 @pytest.mark.parametrize("threads", [1, 2])
 def test_many_rows_threads_and_queries_that_do_not_fit_at_once(
     threads: int, monkeypatch: pytest.MonkeyPatch
@@ -54,6 +67,21 @@ def test_many_rows_threads_and_queries_that_do_not_fit_at_once(
     for some in (queries, queries[:1]):
         for query, (places, scores) in zip(some, nearest(blocks, some, 20), strict=True):
             assert list(zip(places.tolist(), scores.tolist(), strict=True)) == oracle(features, query, 20)
+
+
+@pytest.mark.parametrize("narrow", [False, True])
+def test_no_score_is_further_off_than_it_may_be(narrow: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also of a row whose numbers are all rounded down: in bfloat16 nothing is between 1 and 1 + 2^-7."""
+    monkeypatch.setattr("reseen.gallery.scoring.BFLOAT16", narrow)
+    level = np.full((1, 64), 0.125 * (1 + 3 * 2**-10), np.float32)
+    rows, queries = np.concatenate([level, some_features(500, dim=64)]), some_features(30, seed=1, dim=64)
+    queries[0] = level
+    (block,) = blocks_of(rows, [])
+    scores = np.empty((len(queries), len(rows)), np.float32)
+    scoring._score_many(block, np.arange(len(rows)), queries, scores)
+    off = abs(scores - queries.astype(np.float64) @ block.view(np.float16).astype(np.float64).T)
+    assert off.max() <= off_by(64, narrow=narrow)
+    assert off.max() > off_by(64) or not narrow  # it is compared as it says
 
 
 def test_what_no_feature_is() -> None:
