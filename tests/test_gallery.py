@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 import reseen
@@ -210,6 +211,16 @@ def test_an_empty_gallery_answers_with_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "new").exists()
     assert gallery.add(np.zeros((0, DIM), np.float32), sources=[]).tolist() == []
     assert Gallery.open(tmp_path / "new").search(some_features(1)[0], 3) == []
+
+
+def test_what_is_held_is_no_window_on_all_that_was_read(tmp_path: Path) -> None:
+    """Batches share what was read in one go: held as they come, they were twice the rows."""
+    filled(tmp_path / "gallery", 3000)
+    before = pa.total_allocated_bytes()
+    held = Gallery.open(tmp_path / "gallery", MODEL).held
+    assert all(block.flags.owndata for block in held.blocks)
+    assert held.table is not None
+    assert pa.total_allocated_bytes() - before >= held.table.nbytes
 
 
 def test_rows_of_one_track_count_once_by_the_best_of_them(tmp_path: Path) -> None:

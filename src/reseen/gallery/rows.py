@@ -175,7 +175,10 @@ class Held:
         return values
 
     def and_more(self, batches: Iterable[pa.RecordBatch]) -> Held:
-        """With the rows of ``batches`` below. Raises DamagedError: a row was changed, or two have one number."""
+        """With the rows of ``batches`` below. Raises DamagedError: a row was changed, or two have one number.
+
+        They are copied: a batch is a window on all that was read with it, which stays in memory as long as a part does.
+        """
         blocks, tables = list(self.blocks), [] if self.table is None else [self.table]
         for batch in batches:
             if not len(batch):
@@ -186,11 +189,11 @@ class Held:
                     raise DamagedError(
                         f"row {batch.column('row')[int(wrong[0])].as_py()} was changed on disk"
                     )
-                block = vectors_of(batch)
+                block = vectors_of(batch).copy()
                 if blocks and len(blocks[-1]) < SMALL:
                     block = np.concatenate([blocks.pop(), block])
                 blocks.append(block)
-            tables.append(pa.Table.from_batches([batch.select(HELD)]))
+            tables.append(pa.Table.from_batches([batch.select(HELD).take(pa.array(np.arange(len(batch))))]))
         table = pa.concat_tables(tables) if tables else None
         if table is not None:
             blocks, table = in_order(blocks, table)
