@@ -36,7 +36,12 @@ export function personButton(person, index, found) {
 }
 
 function fact(name, value) {
-  return [element("dt", { textContent: name }), element("dd", { textContent: value })];
+  return [element("dt", { textContent: name }), element("dd", {}, value)];
+}
+
+/** One that takes a line of its own and explains itself: its name is for who cannot see it. */
+function plainFact(name, value) {
+  return fact(name, value).map((part) => Object.assign(part, { className: "plain" }));
 }
 
 function facts(row) {
@@ -46,10 +51,9 @@ function facts(row) {
   }
   const when = timeOf(row);
   if (when) {
-    const time = element("time", { dateTime: row.time, textContent: when });
-    list.append(element("dt", { textContent: "Time" }), element("dd", {}, time));
+    list.append(...plainFact("Time", element("time", { dateTime: row.time, textContent: when })));
   }
-  list.append(...fact("Source", placeOf(row)));
+  list.append(...plainFact("Source", placeOf(row)));
   return list;
 }
 
