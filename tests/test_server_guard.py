@@ -19,7 +19,7 @@ from PIL import Image
 from galleries import DIM
 from reseen.errors import ReseenError
 from reseen.gallery.server import memory
-from reseen.gallery.server.guard import JSON_BYTES, Token
+from reseen.gallery.server.guard import COOKIE, JSON_BYTES, Token
 from reseen.gallery.server.memory import Queries, Recent
 from reseen.gallery.server.problems import ProblemError
 from reseen.gallery.server.state import Served
@@ -286,6 +286,8 @@ def test_tokens_are_compared_in_constant_time_and_never_printed(
     assert locked.get("/api/gallery", headers={"authorization": f"Bearer {WORD[:-1]}x"}).status_code == 401
     assert locked.get("/api/gallery", headers={"authorization": f"Bearer {WORD}"}).status_code == 200
     assert len(compared) == 2
+    assert locked.get("/api/gallery", headers={"cookie": f"{COOKIE}=another"}).status_code == 401
+    assert len(compared) == 3
     assert WORD not in repr(token) + str(vars(locked)) + caplog.text
 
 
