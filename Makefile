@@ -1,7 +1,8 @@
 # `make demo` and `make test` each work as the first command on a fresh clone.
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test quick fuzz guided drills endurance unprotected coverage docs check format digests yardsticks audit bench lock clean
+.PHONY: help env demo test quick fuzz guided drills endurance unprotected mutants coverage docs check format digests yardsticks audit \
+	bench lock clean
 
 BIN := .venv/bin
 # One thread per process: as many processes as cores of a small machine, and no result that depends on their number.
@@ -59,6 +60,9 @@ unprotected: env ## take each protection out of a copy: the test that is for it 
 
 coverage: env ## which lines the tests miss, printed; slower than `test`
 	$(ONE_THREAD) HF_HUB_OFFLINE=1 $(BIN)/pytest -n 2 --cov --cov-report=term $(ARGS)
+
+mutants: env ## small faults put into the arithmetic, 300 of them: which do the tests not notice? (needs uv; about 20 minutes)
+	$(ONE_THREAD) OPENBLAS_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python .ci/mutants
 
 format: env ## write the format that `check` wants
 	$(BIN)/ruff format .

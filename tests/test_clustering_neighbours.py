@@ -73,6 +73,8 @@ def test_blocks_rows_and_device_agree_with_a_full_sort(monkeypatch, copies):
 def test_rows_are_a_plain_slice():
     with pytest.raises(ReseenError, match="without a step"):
         nearest_neighbours(random_features(9), 2, rows=slice(0, 9, 2))
+    lists = nearest_neighbours(random_features(9), 2)
+    assert_same(nearest_neighbours(random_features(9), 2, rows=slice(3, 9, 1)), [part[3:] for part in lists])
 
 
 def test_only_unproven_rows_are_searched_again(monkeypatch):

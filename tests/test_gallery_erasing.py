@@ -66,6 +66,53 @@ def erased(place: str | Path, rows: Sequence[int], features: NDArray[np.float32]
     return again
 
 
+# --- what is looked for ---
+
+
+def test_windows_stand_near_the_beginning_the_middle_and_the_end() -> None:
+    content = bytes(range(256)) * 2
+    assert windows(content) == [content[start : start + 16] for start in (62, 248, 434)]
+    assert windows(content[:16]) == [content[:16]]
+    assert windows(content[:15]) == []
+
+
+def test_windows_pass_over_what_is_uniform() -> None:
+    six, five = bytes([0] * 11 + [1, 2, 3, 4, 5]), bytes([0] * 12 + [1, 2, 3, 4])
+    assert (windows(six), windows(five), windows(bytes(512))) == ([six], [], [])
+    for letters, start in (
+        (63, 62),
+        (102, 94),
+        (126, 118),
+        (134, None),
+    ):  # by 8, and not further than 4 windows
+        content = bytes(letters) + bytes(range(1, 9)) + bytes(504 - letters)
+        assert windows(content) == ([content[start : start + 16]] if start else [])
+
+
+@given(
+    st.binary(max_size=80), st.lists(st.binary(min_size=8, max_size=24), max_size=4), st.data(), st.booleans()
+)
+def test_needles_are_found_wherever_they_stand(
+    content: bytes, needles: list[bytes], data: st.DataObject, folder: bool
+) -> None:
+    needles = [needle[:3] + b"/" + needle[3:] if folder else needle for needle in needles]
+    content = content[:40] + b"".join(needles[:2]) + content[40:]
+    cut = data.draw(st.integers(0, len(content)))
+    pieces = [content[:cut], content[max(0, cut - 24) :]]
+    assert Needles(needles).within(pieces) == {needle for needle in needles if needle in content}
+    for window in windows(content):
+        assert Needles([window]).within([content]) == {window}
+
+
+def test_a_needle_that_a_piece_ends_in_is_not_in_it_whatever_lies_behind() -> None:
+    needle, content = bytes(range(24)), memoryview(bytes(range(24)) * 2)
+    for piece, found in ((content, {needle}), (content[:23], set()), (content[1:24], set())):
+        assert Needles([needle]).within([piece]) == found
+
+
+# --- from every file ---
+
+
 def test_one_row_of_a_large_fragment(tmp_path: Path) -> None:
     _, features = filled(tmp_path / "gallery", 3000)
     gallery = erased(tmp_path / "gallery", [1777], features)
@@ -166,21 +213,6 @@ def test_bytes_that_are_left_anywhere_are_an_error(tmp_path: Path, monkeypatch: 
     (tmp_path / "gallery" / "backup.bin").unlink()
     assert gallery.forget() is not None
     assert gallery.unfinished == 0
-
-
-@given(
-    st.binary(max_size=80), st.lists(st.binary(min_size=8, max_size=24), max_size=4), st.data(), st.booleans()
-)
-def test_needles_are_found_wherever_they_stand(
-    content: bytes, needles: list[bytes], data: st.DataObject, folder: bool
-) -> None:
-    needles = [needle[:3] + b"/" + needle[3:] if folder else needle for needle in needles]
-    content = content[:40] + b"".join(needles[:2]) + content[40:]
-    cut = data.draw(st.integers(0, len(content)))
-    pieces = [content[:cut], content[max(0, cut - 24) :]]
-    assert Needles(needles).within(pieces) == {needle for needle in needles if needle in content}
-    for window in windows(content):
-        assert Needles([window]).within([content]) == {window}
 
 
 # --- killed in the middle ---

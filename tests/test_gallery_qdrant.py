@@ -33,7 +33,8 @@ class RoughClient:
     """Says similarities as wrong as a server's may be."""
 
     def __init__(self, vectors: Any, seed: int) -> None:
-        self.vectors, self.asked = vectors.astype(np.float16), []
+        self.vectors, self.asked, self.read = vectors.astype(np.float16), [], []
+        self.filters: list[bool] = []
         off = np.random.default_rng(seed).uniform(-1, 1, len(vectors)) * off_by(vectors.shape[1])
         self.off = np.where(np.abs(off) > 0.5 * np.abs(off).max(), np.sign(off) * np.abs(off).max(), off)
 
@@ -45,11 +46,13 @@ class RoughClient:
         scores = self.vectors[numbers].astype(np.float64) @ np.array(query) + self.off[numbers]
         order = np.argsort(-scores)[:limit]
         self.asked.append(limit)
+        self.filters.append(query_filter is not None)
         return SimpleNamespace(
             points=[SimpleNamespace(id=int(np.asarray(numbers)[at]), score=scores[at]) for at in order]
         )
 
     def retrieve(self, name: str, rows: list[int], **more: Any) -> list[Any]:
+        self.read.append(len(rows))
         found = [SimpleNamespace(id=row, vector=self.vectors[row].tolist()) for row in rows]
         return found[::-1]
 
@@ -71,7 +74,10 @@ def test_rows_are_those_of_an_exact_search_however_rough_the_server_is(seed: int
             places, similarities = away.nearest(rows, query, 10, np.flatnonzero(passes))
         found = list(zip(places.tolist(), similarities.tolist(), strict=True))
         assert found == oracle(features, query, 10, passes)
+        assert client.filters[-1] == (listed > 0)
     assert client.asked[0] < 40
+    away.nearest(rows, features[499], 1, None)
+    assert client.read[-1] == 1  # of the 17 that were asked for no other is near enough to it
 
 
 def test_how_far_a_server_is_off_covers_a_query_that_is_rounded_as_badly_as_can_be_and_little_more() -> None:

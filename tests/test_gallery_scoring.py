@@ -64,9 +64,13 @@ def test_many_rows_threads_and_queries_that_do_not_fit_at_once(
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     features, queries = some_features(12_000, dim=16), some_features(7, seed=1, dim=16)
     blocks = blocks_of(features, [100, 9000])
+    passes = np.random.default_rng(2).random(12_000) < 0.4
     for some in (queries, queries[:1]):
-        for query, (places, scores) in zip(some, nearest(blocks, some, 20), strict=True):
-            assert list(zip(places.tolist(), scores.tolist(), strict=True)) == oracle(features, query, 20)
+        for which in (None, passes):
+            found = nearest(blocks, some, 20, None if which is None else np.flatnonzero(which))
+            for query, (places, scores) in zip(some, found, strict=True):
+                expected = oracle(features, query, 20, which)
+                assert list(zip(places.tolist(), scores.tolist(), strict=True)) == expected
 
 
 @pytest.mark.parametrize("narrow", [False, True])

@@ -68,6 +68,13 @@ def test_pairs_are_those_of_a_loop(labels: list[int], seed: int, anchors: int) -
         assert len(counts.same) <= max(1, anchors)
 
 
+def test_whole_clusters_are_drawn_until_there_are_as_many_images() -> None:
+    features, labels = F.normalize(torch.ones(40, 3), dim=1), np.repeat(np.arange(10), 4)
+    for anchors, clusters in ((1, 1), (4, 1), (5, 2), (8, 2), (9, 3), (40, 10), (41, 10)):
+        counts = count_pairs(features, labels, np.arange(40) % 4, anchors=anchors)
+        assert (len(counts.same), counts.same.sum()) == (clusters, 12 * clusters)
+
+
 def test_the_ratio_of_two_normal_distributions_is_found() -> None:
     counts = drawn_counts(200)
     calibration = fit_calibration(counts, groups="cameras", replicas=50)
@@ -97,6 +104,14 @@ def test_what_is_said_is_true_where_the_prior_is_the_gallerys() -> None:
     # another prior would not do: the same pairs, thought to be even
     even = reliability(calibration.probability(similarity, 0.5)[0], same)
     assert np.nanmax(np.abs(even.said - even.true)) > 0.3
+
+
+def test_each_pair_lies_in_its_interval_of_the_diagram() -> None:
+    said = [0.0, 0.005, 0.01, 0.05, 0.2, 0.4, 0.6, 0.8, 0.92, 0.97, 0.995, 1.0]
+    diagram = reliability(said, np.arange(12) >= 6)
+    assert diagram.pairs.tolist() == [2, 2, 1, 1, 1, 1, 1, 1, 2]
+    assert diagram.said == pytest.approx([0.0025, 0.03, 0.2, 0.4, 0.6, 0.8, 0.92, 0.97, 0.9975])
+    assert diagram.true.tolist() == [0, 0, 0, 0, 1, 1, 1, 1, 1]
 
 
 def test_a_probability_has_a_word() -> None:

@@ -15,7 +15,13 @@ from sklearn.metrics import average_precision_score
 import reseen.metrics.reid as reid
 from oracles.metrics import cmc, reid_average_precision
 from reseen.errors import ReseenError
-from reseen.metrics import ReidScores, reid_scores, reid_scores_from_distances
+from reseen.metrics import (
+    Answers,
+    ReidScores,
+    reid_scores,
+    reid_scores_by_answers,
+    reid_scores_from_distances,
+)
 
 
 def unit_rows(rng: np.random.Generator, rows: int, dim: int) -> Any:
@@ -128,6 +134,19 @@ def test_filtering_junk_beforehand_equals_ignoring_it() -> None:
     np.testing.assert_array_equal(ignored.average_precision, filtered.average_precision)
     assert ignored.cmc == filtered.cmc
     assert (~kept).any()
+
+
+def test_ranks_are_1_5_and_10_where_no_others_are_asked_for() -> None:
+    labels = [7], [0, 0, 7], [1], [2, 2, 2]
+    rows, distances, answers = np.eye(3, dtype=np.float32), np.zeros((1, 3)), Answers.of(*labels)
+    for scores in (
+        reid_scores(rows[:1], rows, *labels),
+        reid_scores_from_distances(distances, *labels),
+        reid_scores_by_answers(rows[:1], rows, answers),
+        reid.reid_scores_from_blocks([distances], *labels),
+        reid.reid_scores_from_blocks_by_answers([distances], answers),
+    ):
+        assert list(scores.cmc) == [1, 5, 10]
 
 
 def test_distractors_count_as_wrong() -> None:
