@@ -148,6 +148,7 @@ def test_token_files(tmp_path: Path) -> None:
     "path",
     [
         "/static/../state.py",
+        "/static/state.py",
         "/static/%2e%2e/state.py",
         "/static/..%2fstate.py",
         "/static//etc/passwd",
