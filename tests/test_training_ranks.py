@@ -147,8 +147,9 @@ def test_a_process_that_is_killed_ends_the_job_and_the_run_goes_on(tmp_path, cap
 def test_a_mistake_that_all_make_is_said_once_and_nothing_else(job):
     _, _, _, ended = job
     assert [code for code, _ in ended] == [2, 2]
-    (line,) = "".join(err for _, err in ended).splitlines()
-    assert line.startswith("reseen: each of 2 processes gets 3 of train.batch_size=6")
+    said = "".join(err for _, err in ended)
+    assert said.count("\n") == 1, said
+    assert said.startswith("reseen: each of 2 processes gets 3 of train.batch_size=6")
 
 
 @pytest.mark.parametrize(
