@@ -81,6 +81,7 @@ def test_windows_pass_over_what_is_uniform() -> None:
     assert (windows(six), windows(five), windows(bytes(512))) == ([six], [], [])
     for letters, start in (
         (63, 62),
+        (101, 94),
         (102, 94),
         (126, 118),
         (134, None),

@@ -78,6 +78,9 @@ def test_rows_are_those_of_an_exact_search_however_rough_the_server_is(seed: int
     assert client.asked[0] < 40
     away.nearest(rows, features[499], 1, None)
     assert client.read[-1] == 1  # of the 17 that were asked for no other is near enough to it
+    every = dict(oracle(features, query, 500))
+    assert away.similarities(rows, query).tolist() == [every[row] for row in rows.tolist()]
+    assert len(away.similarities(rows[:0], query)) == 0
 
 
 def test_how_far_a_server_is_off_covers_a_query_that_is_rounded_as_badly_as_can_be_and_little_more() -> None:

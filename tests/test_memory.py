@@ -113,6 +113,7 @@ def test_device_agrees():
         (lambda m: momentum_update(m[:, :, None], torch.tensor([0]), m[:1]), "do not fit"),
         (lambda m: momentum_update(m, torch.tensor([-1]), m[:1]), "outside"),
         (lambda m: momentum_update(m, torch.tensor([3]), m[:1]), "outside"),
+        (lambda m: momentum_update(m, torch.tensor([5]), m[:1]), "outside"),
         (lambda m: momentum_update(m, torch.tensor([0]), m[:1], momentum=1.2), "OLD|old"),
         (lambda m: momentum_update(m, torch.tensor([0]), m[:1], momentum=-0.1), "OLD|old"),
         (lambda m: cluster_means(m, torch.tensor([0]), 1), "one label a row"),
