@@ -40,8 +40,7 @@ def guided(kind: str, files: list[Path], read: Callable[[], object]) -> None:
         files[place].write_bytes(data)
         said = readers.outcome(read)
         counts[0], counts[1] = counts[0] + 1, counts[1] + (said is not None)
-        if said is not None and ("\n" in said or len(said) >= 3000):
-            raise AssertionError(said)
+        assert readers.in_a_line(said), said
         files[place].write_bytes(whole[place])
         if counts[0] == readers.INPUTS:
             print(
