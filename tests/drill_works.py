@@ -13,6 +13,7 @@ import torch
 
 import processes
 from galleries import MODEL, filled
+from reproduce_runs import SETTINGS
 from reseen.gallery import Gallery
 from reseen.gallery.rows import HELD
 from reseen.models.checkpoint import read_checkpoint
@@ -73,8 +74,9 @@ def two_step(folder: Path, data: Path) -> Work:
 
 
 def reproducing(folder: Path) -> Work:
-    code = "import sys\nfrom pathlib import Path\nfrom reproduce_runs import tiny_table\n"
-    code += "tiny_table('cacl-table6', Path(sys.argv[1]), seeds=1)"
+    code = "import reproduce_runs\nfrom reseen.reproduce import command\n"
+    code += "command.Streets = lambda: reproduce_runs.TINY_STREETS\n"  # what no option of the command decides
+    words = ["reproduce", "cacl-table6", "--data", "street", "--seeds", 1, "--scale", "small", "--run"]
 
     def scores(place: Path) -> dict[str, Any]:
         return {path.name: json.loads(path.read_text())["scores"] for path in (place / "rows").glob("*.json")}
@@ -83,7 +85,9 @@ def reproducing(folder: Path) -> Work:
         assert scores(place) == scores(folder / "whole")
         assert (place / "cacl-table6" / "table.md").exists()
 
-    return Work(lambda place: processes.start(code, place), check)
+    return Work(
+        lambda place: processes.start(code + processes.RESEEN, *words, place, *settings(*SETTINGS)), check
+    )
 
 
 FEW = "from reseen.footage import sources\nsources.CROPS = 8  # images of one addition\n"

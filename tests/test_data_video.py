@@ -108,6 +108,23 @@ def test_frames_may_change_their_size(tmp_path: Path) -> None:
     assert [tuple(frame.image.shape[1:]) for frame in frames] == [(48, 64)] * 2 + [(96, 128)] * 2
 
 
+def test_frames_that_are_too_large_are_not_decoded(
+    films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By what the film declares; and those that are larger than that, one by one."""
+    small, large = (
+        film(tmp_path / f"{size[0]}.h264", counting(10, size)).read_bytes() for size in ((64, 48), (256, 192))
+    )
+    (tmp_path / "both.h264").write_bytes(small + large)
+    monkeypatch.setattr("reseen.data.video.MAX_PIXELS", 128 * 96)
+    frames, said = look(tmp_path / "both.h264", Sampling(every=0.2))
+    assert [tuple(frame.image.shape[1:]) for frame in frames] == [(48, 64)] * 2
+    assert "10 damaged packets were left out" in said[0]
+    monkeypatch.setattr("reseen.data.video.MAX_PIXELS", 64 * 48 - 1)
+    with pytest.raises(ReseenError, match="declares 64 x 48 pixels, more than 3,071"):
+        look(films / "film.mp4")
+
+
 def test_a_film_is_upright_as_it_is_shown(tmp_path: Path) -> None:
     picture = np.zeros((48, 64, 3), np.uint8)
     picture[:16, :16] = 255  # top left as it is stored

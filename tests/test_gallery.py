@@ -244,9 +244,12 @@ def test_rows_of_one_track_count_once_by_the_best_of_them(tmp_path: Path) -> Non
     assert [hit.row for hit in gallery.search(query, 2)] == expected[:2]
 
 
-def test_what_has_expired_is_not_found(tmp_path: Path) -> None:
+def test_what_has_expired_is_not_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the time of day, also where the clock is put forward and back."""
     gallery, _ = filled(tmp_path / "gallery", 9, expiries=[1.0, np.nan, 4e9] * 3)
-    assert {hit.row % 3 for hit in gallery.search(some_features(1)[0], 9)} == {1, 2}
+    for now, there in ((3e9, {1, 2}), (5e9, {1}), (2e9, {1, 2})):
+        monkeypatch.setattr("time.time", lambda now=now: now)
+        assert {hit.row % 3 for hit in gallery.search(some_features(1)[0], 9)} == there
 
 
 # --- what is refused ---

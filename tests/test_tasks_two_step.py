@@ -19,7 +19,7 @@ from reseen.commands import report
 from reseen.data import open_data, open_search_data, read_image
 from reseen.errors import ReseenError
 from reseen.evaluation.search import find_persons
-from reseen.evaluation.two_steps import cut_out
+from reseen.evaluation.two_steps import Found, cut_out
 from reseen.inference import load_encoder, load_searcher, two_step_finder
 from reseen.metrics import SearchQuery, person_search_scores
 from reseen.metrics.search import box_iou
@@ -32,6 +32,7 @@ from reseen.tasks.two_step.config import (
     two_step_configuration,
     two_step_yaml,
 )
+from reseen.tasks.two_step.crops import complete, write_crops
 from test_cli import refused
 
 
@@ -127,6 +128,22 @@ def test_crops_are_cut_by_the_detectors_boxes(stepped: tuple[Path, str], data: S
     summary = json.loads((run / "crops" / "summary.json").read_text())
     assert (summary["found"], summary["annotated"]) == (len(rows), data.train_boxes)
     assert f"{len(rows)} crops of detected persons" in said
+
+
+def test_a_disk_that_is_full_while_crops_are_cut(
+    data: SearchData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = [Found(scene.boxes, np.ones(len(scene.boxes), np.float32)) for scene in data.train]
+
+    def full(image: object, path: Path, kind: str) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("PIL.Image.Image.save", full)
+    with pytest.raises(
+        ReseenError, match=r"^cannot write .*_000\.png \(No space left on device\): free space"
+    ):
+        write_crops(tmp_path / "crops", data, found)
+    assert not complete(tmp_path / "crops")
 
 
 def test_cut_out_takes_whole_pixels() -> None:

@@ -261,6 +261,14 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(crops, tmp_path, monkeypatc
     assert not list((tmp_path / "run" / "checkpoint").glob(".*partial"))
 
 
+def test_a_clock_that_is_put_back_again_and_again_changes_no_duration(crops, tmp_path, monkeypatch):
+    clock = itertools.count(2_000_000_000, -3600)
+    monkeypatch.setattr("time.time", lambda: next(clock))
+    (record,) = quiet_fit(tmp_path / "run", crops, "train.epochs=1").history
+    assert record["seconds"].keys() == {"embed", "cluster", "train", "epoch"}
+    assert all(0 <= value < 300 for value in record["seconds"].values()), record["seconds"]
+
+
 def test_workers_do_not_change_the_result(crops, tmp_path):
     assert same(
         weights(quiet_fit(tmp_path / "a", crops)), weights(quiet_fit(tmp_path / "b", crops, "data.workers=2"))

@@ -1,17 +1,27 @@
-"""Two jobs never train into one folder, and a folder that is taken away ends the job."""
+"""Two jobs never train into one folder, and folders that change meanwhile: of the run, of its pictures."""
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
 import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import processes
+from command_runs import contents, done
+from reseen.config import Config
 from reseen.errors import ReseenError
+from reseen.training import Run, fit
+from reseen.training.fit import describe
 from reseen.training.held import held
 from test_cli import refused
+from test_training import quiet_fit
 from worlds import TINY, people
 
 
@@ -63,6 +73,81 @@ def test_a_picture_that_vanishes_while_it_is_trained_on_is_named_and_no_epoch_is
     while last.stat().st_mtime_ns == before and again.running:
         time.sleep(0.02)
     assert "continuing" in again.kill()
+
+
+@pytest.fixture
+def after_an_epoch(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], object]]:
+    """What is done as soon as the first epoch of a command is saved."""
+    first: list[Callable[[], object]] = []
+
+    def described(record: dict[str, Any], config: Config) -> str:
+        if record["epoch"] == 1:
+            first[0]()
+        return describe(record, config)
+
+    monkeypatch.setattr("reseen.commands.train.report_on", lambda *given: None)  # pictures take seconds
+    monkeypatch.setitem(fit.__globals__, "describe", described)
+    return first
+
+
+def test_pictures_that_come_or_change_while_they_are_trained_on(
+    words: list[str], tmp_path: Path, after_an_epoch: list[Callable[[], object]]
+) -> None:
+    words += ["--set", "train.epochs=2", "--set", "cluster.features=fresh"]  # each picture in each epoch
+    picture, *_, another = sorted((tmp_path / "photos").iterdir())
+    whole, new = picture.read_bytes(), tmp_path / "photos" / f"0{another.name}"
+    after_an_epoch += [lambda: new.write_bytes(another.read_bytes())]
+    assert "epoch 2/2" in done(*words)  # with what it began with
+    assert "other images than --data holds now" in refused(*words, "--resume")
+    new.unlink()
+    picture.write_bytes(another.read_bytes())  # of another size
+    assert "other images than --data holds now" in refused(*words, "--resume")
+    picture.write_bytes(whole)
+    done(*words, "--resume")
+    shutil.rmtree(tmp_path / "run")
+    after_an_epoch[0] = lambda: picture.write_bytes(whole[:200])
+    assert refused(*words) == f"{picture} is truncated or damaged: replace or remove it"
+    picture.write_bytes(whole)
+    assert "epoch 2/2" in done(*words, "--resume")
+
+
+@contextmanager
+def read_only(folder: Path) -> Iterator[None]:
+    """Root, whom no permission stops, needs a disk that is."""
+    folders = [path for path in (folder, *folder.rglob("*")) if path.is_dir()]
+    if os.geteuid():
+        for path in folders:
+            path.chmod(0o500)
+    else:
+        subprocess.run(["mount", "--bind", folder, folder], check=True)
+        subprocess.run(["mount", "-o", "remount,ro,bind", folder], check=True)
+    yield
+    if os.geteuid():
+        for path in folders:
+            path.chmod(0o700)
+    else:
+        subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def test_a_folder_that_becomes_read_only_keeps_its_epochs(tmp_path: Path) -> None:
+    crops, run, before = people(tmp_path / "people")[0], tmp_path / "run", {}
+    with ExitStack() as stack:
+
+        def lock(training: Run, method: object) -> dict[str, object]:
+            if training.epoch == 2:
+                before.update(contents(run))
+                stack.enter_context(read_only(run))
+            return {}
+
+        with pytest.raises(
+            ReseenError, match=r"^cannot write [^\n]*last good [^\n]* untouched, [^\n]*--resume$"
+        ):
+            quiet_fit(run, crops, "train.epochs=3", watch=lock)
+        assert contents(run) == before
+        with pytest.raises(ReseenError, match=r"choose a --run folder that can be written to|^cannot write"):
+            quiet_fit(run, crops, "train.epochs=3", resume=True)
+        assert contents(run) == before
+    assert quiet_fit(run, crops, "train.epochs=3", resume=True).epoch == 3
 
 
 def test_who_is_refused_and_who_did_not_begin_leave_nothing(tmp_path: Path) -> None:

@@ -123,6 +123,7 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
                 raise ReseenError(
                     f"{shown(path)} declares {width} x {height} pixels, more than {MAX_PIXELS:,}"
                 )
+            codec.options = {"max_pixels": str(MAX_PIXELS)}  # frames may become larger than what was declared
             yield container, stream
     except av.FFmpegError as error:
         raise ReseenError(
