@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import struct
+import tracemalloc
 import zipfile
 import zlib
 from pathlib import Path
@@ -125,6 +126,14 @@ def test_a_matlab_file_that_would_fill_the_memory_is_not_inflated(tmp_path: Path
         load_variable(file, "x")
     with pytest.raises(ReseenError, match="would take 2,147,483,648 in memory"):
         next(iter(stream_records(file, "x")))
+
+
+def test_a_matlab_file_that_holds_more_than_it_says_is_not_inflated_further() -> None:
+    element = zlib.compress(struct.pack("<II", 14, 64) + bytes(2**24))
+    tracemalloc.start()
+    assert not is_whole(bytes(124) + b"\x00\x01IM" + struct.pack("<II", 15, len(element)) + element)
+    assert tracemalloc.get_traced_memory()[1] < 2**20
+    tracemalloc.stop()
 
 
 def test_a_matlab_file_whose_sizes_disagree_never_reaches_scipy(tmp_path: Path) -> None:

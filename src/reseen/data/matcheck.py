@@ -79,12 +79,20 @@ def _variables(left: memoryview) -> None:
         element, size = struct.unpack("<II", left[:8])
         body, left = _taken(left[8:], size), left[8 + size :]
         if element == COMPRESSED:
-            inflated = memoryview(zlib.decompress(body))
+            inflated = _inflated(body)
             element, size = struct.unpack("<II", inflated[:8])
             body = _taken(inflated[8:], size)
         if element != MATRIX:
             raise _WrongError
         _matrix(body, 0)
+
+
+def _inflated(body: memoryview) -> memoryview:
+    """As much of it as its tag says, of which :func:`check_inflated` has seen that the memory holds it."""
+    stream = zlib.decompressobj()
+    tag = stream.decompress(body, 8)
+    size = struct.unpack("<II", tag)[1]
+    return memoryview(tag + stream.decompress(stream.unconsumed_tail, size + 1))
 
 
 def _taken(data: memoryview, size: int) -> memoryview:
