@@ -19,7 +19,7 @@ import reseen
 from command_runs import ONE_EPOCH, contents, done, lines
 from reseen.data import examine
 from reseen.errors import ReseenError
-from reseen.evaluation import foresee
+from reseen.evaluation.outlook import foresee
 from scene_worlds import coco
 from test_cli import call, refused
 

@@ -6,9 +6,7 @@ import sys
 
 import pytest
 
-from reseen import config as module
 from reseen.config import (
-    LITE,
     ClusterConfig,
     Config,
     DataConfig,
@@ -22,6 +20,8 @@ from reseen.config import (
     resolve,
     to_yaml,
 )
+from reseen.config.resolve import RECIPES
+from reseen.config.sections import LITE
 from reseen.errors import ReseenError
 
 # What each recipe changes, by the row of the paper that it stands for. Nothing more, nothing less.
@@ -351,5 +351,5 @@ def test_import_is_quick():
 
 
 def test_recipes_lie_in_the_package():
-    assert module.RECIPES.is_dir()
+    assert RECIPES.is_dir()
     assert "cacl" in recipe_names()

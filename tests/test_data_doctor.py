@@ -11,7 +11,7 @@ from reseen.data import examine
 from reseen.data.benchmarks import KNOWN
 from reseen.data.doctor import FEW
 from reseen.errors import ReseenError
-from reseen.evaluation import foresee
+from reseen.evaluation.outlook import foresee
 
 
 def touch(root: Path, *names: str) -> Path:

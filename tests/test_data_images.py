@@ -11,7 +11,8 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
-from reseen.data import decode_image, fingerprint, read_image, scan_images
+from reseen.data import fingerprint, read_image, scan_images
+from reseen.data.images import decode_image
 from reseen.errors import ReseenError
 from reseen.pixels import MAX_PIXELS
 from reseen.records import Crop

@@ -12,9 +12,9 @@ from PIL import Image
 from torch import Tensor
 
 from reseen.config import DataConfig
-from reseen.data import clean_batches, clean_transform, resolve_workers, train_batches
+from reseen.data import clean_batches, clean_transform, train_batches
 from reseen.data.images import read_image
-from reseen.data.loaders import TrainBatch, view_seed
+from reseen.data.loaders import TrainBatch, resolve_workers, view_seed
 from reseen.data.transforms import training_transform
 from reseen.errors import ReseenError
 from reseen.records import Crop

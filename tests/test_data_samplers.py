@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from reseen.data import balanced_batches, iterations_to_draw, undrawn_share, uniform_batches
+from reseen.data import balanced_batches, uniform_batches
+from reseen.data.samplers import iterations_to_draw, undrawn_share
 from reseen.errors import ReseenError
 
 Rows = NDArray[np.int64]

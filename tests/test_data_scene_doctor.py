@@ -8,7 +8,7 @@ from scipy.io import savemat
 
 from reseen.data import examine
 from reseen.errors import ReseenError
-from reseen.evaluation import foresee
+from reseen.evaluation.outlook import foresee
 from scene_worlds import coco, cuhk_sysu, picture, prw, structs
 
 

@@ -23,7 +23,8 @@ from films import counting, film
 from galleries import MODEL, filled
 from reseen.commands.features_file import _read
 from reseen.config import resolve
-from reseen.data import decode_image, open_data, open_search_data
+from reseen.data import open_data, open_search_data
+from reseen.data.images import decode_image
 from reseen.data.video import Sampling, read_video
 from reseen.errors import ReseenError
 from reseen.footage import Rows

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from oracles import losses as oracle
-from reseen.data import TrainBatch, iterations_to_draw
+from reseen.data import TrainBatch
+from reseen.data.samplers import iterations_to_draw
 from reseen.methods import get_method
 from reseen.methods.labelling import settle_outliers
 from reseen.records import OUTLIER, PseudoLabels

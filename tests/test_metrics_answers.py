@@ -15,7 +15,9 @@ from reseen.data import benchmarks
 from reseen.errors import ReseenError
 from reseen.evaluation import evaluate_features, evaluate_reranked, open_test, ranked_lists
 from reseen.evaluation.protocol import in_words, own_pictures, pairs_of_one
-from reseen.metrics import Answers, Coverage, reid_scores_by_answers
+from reseen.metrics import Coverage
+from reseen.metrics.answers import Answers
+from reseen.metrics.reid import reid_scores_by_answers
 from reseen.records import Crop, LabelledCrops, ReidData
 
 

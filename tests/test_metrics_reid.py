@@ -15,13 +15,9 @@ from sklearn.metrics import average_precision_score
 import reseen.metrics.reid as reid
 from oracles.metrics import cmc, reid_average_precision
 from reseen.errors import ReseenError
-from reseen.metrics import (
-    Answers,
-    ReidScores,
-    reid_scores,
-    reid_scores_by_answers,
-    reid_scores_from_distances,
-)
+from reseen.metrics import ReidScores, reid_scores, reid_scores_from_distances
+from reseen.metrics.answers import Answers
+from reseen.metrics.reid import reid_scores_by_answers
 
 
 def unit_rows(rng: np.random.Generator, rows: int, dim: int) -> Any:

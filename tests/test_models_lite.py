@@ -10,7 +10,8 @@ import timm
 import torch
 
 from processes import start
-from reseen.config import LITE, ModelConfig, resolve
+from reseen.config import ModelConfig, resolve
+from reseen.config.sections import LITE
 from reseen.errors import ReseenError
 from reseen.methods import get_method
 from reseen.models import lite

@@ -8,7 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from reseen.config import LITE, fingerprint, resolve
+from reseen.config import fingerprint, resolve
+from reseen.config.sections import LITE
 from reseen.errors import ReseenError
 from reseen.reproduce.results import Digests, row_fingerprint, weights_digest
 from reseen.reproduce.scales import configuration_of

@@ -18,9 +18,10 @@ from reseen.data import open_data, open_galleries, open_search_data
 from reseen.errors import ReseenError
 from reseen.metrics import person_search_scores
 from reseen.records import SceneDetections, SearchData, SearchQuery
-from reseen.street import draw_crops, draw_scenes, update_scenes
+from reseen.street import draw_crops, draw_scenes
 from reseen.street.crops import draw_crop, plan_crops
 from reseen.street.people import OUTFITS, TEXTURES, person_of
+from reseen.street.scenes import update_scenes
 from reseen.tasks.opening import open_crops, open_scenes
 
 small_crops = partial(draw_crops, train_identities=3, test_identities=2, cameras=3, frames=2)

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from reseen.config import LITE, resolve, to_yaml
+from reseen.config import resolve, to_yaml
+from reseen.config.sections import LITE
 from reseen.errors import ReseenError
 from reseen.records import ReidData
 from reseen.tasks import Settings

@@ -8,7 +8,8 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
-from reseen.config import LITE, from_yaml, resolve, to_yaml
+from reseen.config import from_yaml, resolve, to_yaml
+from reseen.config.sections import LITE
 from reseen.errors import ReseenError
 from reseen.inference import load_encoder
 from reseen.methods import get_method

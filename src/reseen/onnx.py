@@ -25,6 +25,8 @@ from reseen.errors import ReseenError
 from reseen.pixels import Boxes, Pixels, boxes_inside, pixels_of, scene_size, shown, whole_pixels
 from reseen.records import SceneDetections
 
+__all__ = ["Embedder", "PersonSearcher", "choose"]
+
 FORMAT = "reseen-onnx-1"
 EMBEDDER, DETECTOR, SECOND_LOOK, FEATURES = "embedder", "detector", "second_look", "features"  # .onnx
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601

@@ -13,7 +13,8 @@ from rich.console import Console
 from reseen.commands.report import report_on
 from reseen.config import Config, resolve
 from reseen.errors import ReseenError
-from reseen.evaluation import BASELINES, as_record, evaluate_encoder, evaluate_features
+from reseen.evaluation import BASELINES, evaluate_encoder, evaluate_features
+from reseen.evaluation.encoders import as_record
 from reseen.inference import load_encoder
 from reseen.models import build_encoder, load_weights
 from reseen.progress import Progress

@@ -16,7 +16,7 @@ from torch import Tensor
 from reseen.config import Config, resolve
 from reseen.data import examine
 from reseen.errors import ReseenError
-from reseen.evaluation import foresee
+from reseen.evaluation.outlook import foresee
 from reseen.methods import get_method
 from reseen.methods.common import embed_clean
 from reseen.models import resolve_device, resolve_precision

@@ -10,7 +10,7 @@ from reseen.commands.features_file import evaluate_file
 from reseen.commands.lists import check_lists, rank, write_lists
 from reseen.distributed import ALONE
 from reseen.errors import ReseenError
-from reseen.evaluation import CROSS_CAMERA
+from reseen.evaluation.protocol import CROSS_CAMERA
 from reseen.metrics import ReidScores
 from reseen.progress import Progress
 from reseen.tasks import (

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from reseen.commands.lists import check_lists, write_lists
 from reseen.data.paths import shown
 from reseen.errors import ReseenError
-from reseen.evaluation import CROSS_CAMERA, evaluate_features, evaluate_reranked, open_test
+from reseen.evaluation import evaluate_features, evaluate_reranked, open_test
 from reseen.evaluation.lists import crop_lists
+from reseen.evaluation.protocol import CROSS_CAMERA
 from reseen.footage import Rows, joined
 from reseen.footage.shards import read_features
 from reseen.footage.sources import source_name

@@ -1,20 +1,14 @@
 """Typed, frozen configuration, and the recipes that differ from its defaults."""
 
 from reseen.config.resolve import (
-    RECIPES,
-    SECTIONS,
     differences,
     fingerprint,
     from_yaml,
-    read_tree,
     recipe_names,
     resolve,
-    small_recipe,
     to_yaml,
-    unknown,
 )
 from reseen.config.sections import (
-    LITE,
     ClusterConfig,
     Config,
     DataConfig,
@@ -25,9 +19,6 @@ from reseen.config.sections import (
 )
 
 __all__ = [
-    "LITE",
-    "RECIPES",
-    "SECTIONS",
     "ClusterConfig",
     "Config",
     "DataConfig",
@@ -38,10 +29,7 @@ __all__ = [
     "differences",
     "fingerprint",
     "from_yaml",
-    "read_tree",
     "recipe_names",
     "resolve",
-    "small_recipe",
     "to_yaml",
-    "unknown",
 ]

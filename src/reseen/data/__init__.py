@@ -2,10 +2,10 @@
 
 from reseen.data.doctor import Report, examine
 from reseen.data.galleries import Galleries, Targets, open_galleries
-from reseen.data.images import decode_image, fingerprint, read_image, scan_images
-from reseen.data.loaders import TrainBatch, clean_batches, resolve_workers, train_batches
+from reseen.data.images import fingerprint, read_image, scan_images
+from reseen.data.loaders import TrainBatch, clean_batches, train_batches
 from reseen.data.readers import open_data
-from reseen.data.samplers import balanced_batches, iterations_to_draw, undrawn_share, uniform_batches
+from reseen.data.samplers import balanced_batches, uniform_batches
 from reseen.data.scene_loaders import SceneBatch, clean_scene_batches, scene_batches
 from reseen.data.scene_transforms import SceneView, in_file_pixels
 from reseen.data.scenes import fraction, join, open_search_data, scan_scenes
@@ -22,24 +22,20 @@ __all__ = [
     "clean_batches",
     "clean_scene_batches",
     "clean_transform",
-    "decode_image",
     "examine",
     "fingerprint",
     "fraction",
     "grey_transform",
     "in_file_pixels",
-    "iterations_to_draw",
     "join",
     "open_data",
     "open_galleries",
     "open_search_data",
     "read_image",
-    "resolve_workers",
     "scan_images",
     "scan_scenes",
     "scene_batches",
     "train_batches",
     "training_transform",
-    "undrawn_share",
     "uniform_batches",
 ]

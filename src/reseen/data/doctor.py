@@ -65,7 +65,7 @@ class Report:
     """What :func:`examine` found. ``damaged`` and ``skipped`` name files, ``warnings`` say what to do.
 
     ``layout``: what it was read as; ``facts``: what else is known, a line each; ``crops`` or ``scenes``: the data
-    without the images that cannot be read. What can be scored is :func:`reseen.evaluation.foresee`'s to say.
+    without the images that cannot be read. What can be scored is :func:`reseen.evaluation.outlook.foresee`'s to say.
     """
 
     name: str

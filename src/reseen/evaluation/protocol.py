@@ -18,7 +18,8 @@ from reseen.data.benchmarks import KNOWN
 from reseen.data.paths import shown
 from reseen.data.same import same_pictures
 from reseen.errors import ReseenError
-from reseen.metrics import Answers, Coverage
+from reseen.metrics import Coverage
+from reseen.metrics.answers import Answers
 from reseen.records import Crop, LabelledCrops, Labels, ReidData
 
 CROSS_CAMERA, SAME_CAMERA = "cross-camera", "same-camera"

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from reseen.errors import ReseenError
 from reseen.evaluation.protocol import answers_of
 from reseen.evaluation.rerank import rerank
-from reseen.metrics import ReidScores, reid_scores_by_answers, reid_scores_from_blocks_by_answers
+from reseen.metrics import ReidScores
 from reseen.metrics.arrays import to_features, to_labels, to_numpy
 from reseen.metrics.counting import exact_similarities
-from reseen.metrics.reid import UNIT_ROUNDOFF
+from reseen.metrics.reid import UNIT_ROUNDOFF, reid_scores_by_answers, reid_scores_from_blocks_by_answers
 from reseen.records import JUNK, UNKNOWN_CAMERA, LabelledCrops, Labels
 
 

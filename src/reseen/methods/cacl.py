@@ -12,13 +12,13 @@ from torch import Tensor
 
 from reseen.config import Config
 from reseen.data import TrainBatch
-from reseen.evaluation import sees_grey
+from reseen.evaluation.encoders import sees_grey
 from reseen.losses import cluster_loss, instance_loss, inter_view_loss
 from reseen.methods import cameras as per_camera
 from reseen.methods.common import ON_CROPS, embed_augmented, embed_clean
 from reseen.methods.instance_memory import centroids, freeze_centroids, update_memories
 from reseen.methods.labelling import assign
-from reseen.models import Siamese
+from reseen.models.siamese import Siamese
 from reseen.records import Crop, PseudoLabels
 from reseen.training.run import Method, Run
 

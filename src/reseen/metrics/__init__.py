@@ -1,14 +1,12 @@
 """Scores as pure functions on arrays or tensors: re-identification, person search, detection, clustering."""
 
-from reseen.metrics.answers import Answers, Coverage
+from reseen.metrics.answers import Coverage
 from reseen.metrics.clusters import ClusteringScores, clustering_scores, cross_camera_share, feature_spread
 from reseen.metrics.label_free import DEFAULT_CRITERION, label_free_criteria
 from reseen.metrics.reid import (
     ReidScores,
     reid_scores,
-    reid_scores_by_answers,
     reid_scores_from_blocks,
-    reid_scores_from_blocks_by_answers,
     reid_scores_from_distances,
 )
 from reseen.metrics.search import (
@@ -22,7 +20,6 @@ from reseen.records import SceneDetections, SearchQuery
 
 __all__ = [
     "DEFAULT_CRITERION",
-    "Answers",
     "ClusteringScores",
     "Coverage",
     "DetectionScores",
@@ -38,8 +35,6 @@ __all__ = [
     "label_free_criteria",
     "person_search_scores",
     "reid_scores",
-    "reid_scores_by_answers",
     "reid_scores_from_blocks",
-    "reid_scores_from_blocks_by_answers",
     "reid_scores_from_distances",
 ]

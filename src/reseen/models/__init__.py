@@ -3,14 +3,12 @@
 from reseen.device import autocast, resolve_device, resolve_precision
 from reseen.models.batchnorm import convert
 from reseen.models.encoders import Encoder, EncoderOutput, Predictor, build_encoder, build_predictor
-from reseen.models.siamese import Siamese
 from reseen.models.weights import WeightsReport, load_weights
 
 __all__ = [
     "Encoder",
     "EncoderOutput",
     "Predictor",
-    "Siamese",
     "WeightsReport",
     "autocast",
     "build_encoder",

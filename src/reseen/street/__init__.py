@@ -10,7 +10,7 @@ Everything is a function of the seed. A street is drawn once: a finished folder 
 
 from reseen.street.composites import Composition, compose
 from reseen.street.crops import draw_crops
-from reseen.street.scenes import draw_scenes, update_scenes
+from reseen.street.scenes import draw_scenes
 from reseen.street.walks import DrawnFrame, draw_walks
 
-__all__ = ["Composition", "DrawnFrame", "compose", "draw_crops", "draw_scenes", "draw_walks", "update_scenes"]
+__all__ = ["Composition", "DrawnFrame", "compose", "draw_crops", "draw_scenes", "draw_walks"]

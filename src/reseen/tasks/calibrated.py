@@ -18,7 +18,8 @@ from torch import Tensor
 from reseen.config import Config
 from reseen.data import fingerprint
 from reseen.errors import ReseenError
-from reseen.evaluation import embed_crops, sees_grey
+from reseen.evaluation import embed_crops
+from reseen.evaluation.encoders import sees_grey
 from reseen.files import from_json
 from reseen.inference import Embedder, PersonSearcher, load_encoder
 from reseen.methods.labelling import pseudo_labels

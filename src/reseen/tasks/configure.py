@@ -7,7 +7,8 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from reseen.config import Config, ModelConfig, from_yaml, read_tree, resolve
+from reseen.config import Config, ModelConfig, from_yaml, resolve
+from reseen.config.resolve import read_tree
 from reseen.errors import ReseenError
 from reseen.files import from_json
 from reseen.models.checkpoint import STEPS, checkpoint_in, stored_config

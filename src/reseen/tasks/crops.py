@@ -15,20 +15,22 @@ from reseen.config import Config
 from reseen.distributed import ALONE, Ranks
 from reseen.errors import ReseenError
 from reseen.evaluation import (
-    Keep,
-    NothingToScoreError,
     ReidTest,
-    as_record,
     embed_crops,
     evaluate_features,
     evaluate_reranked,
-    in_words,
     open_test,
     ranked_lists,
-    sees_grey,
 )
+from reseen.evaluation.encoders import Keep, as_record, sees_grey
 from reseen.evaluation.lists import Lists, crop_lists, nameless
-from reseen.evaluation.protocol import own_pictures, pairs_of_one, without_cameras
+from reseen.evaluation.protocol import (
+    NothingToScoreError,
+    in_words,
+    own_pictures,
+    pairs_of_one,
+    without_cameras,
+)
 from reseen.inference import Embedder, load_encoder
 from reseen.methods import get_method
 from reseen.methods.common import embed_clean
@@ -43,7 +45,8 @@ from reseen.tasks.pictures import FeatureMap, Picture, RankedLists, Views
 from reseen.tasks.task import Scored, Scoring, Task
 from reseen.tasks.usable import usable
 from reseen.tasks.watched import watcher
-from reseen.training import LAST, START, Method, Run, deployed_name, fit
+from reseen.training import LAST, START, Method, Run, fit
+from reseen.training.fit import deployed_name
 from reseen.training.run_folder import chosen_file, keep_per_query
 from reseen.training.settle import settled
 

@@ -13,7 +13,7 @@ from reseen.data.scene_doctor import KNOWN as KNOWN_SCENES
 from reseen.data.scenes import search_layout
 from reseen.errors import ReseenError
 from reseen.records import ReidData, SearchData
-from reseen.street import update_scenes
+from reseen.street.scenes import update_scenes
 from reseen.tasks.task import USUAL, Reading
 
 

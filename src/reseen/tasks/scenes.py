@@ -16,9 +16,9 @@ from reseen.config import Config
 from reseen.data.galleries import DEFAULT_SIZE
 from reseen.distributed import ALONE, Ranks
 from reseen.errors import ReseenError
-from reseen.evaluation import Keep, NothingToScoreError, in_words
+from reseen.evaluation.encoders import Keep
 from reseen.evaluation.lists import Lists, answered_lists, open_lists
-from reseen.evaluation.protocol import REASONS
+from reseen.evaluation.protocol import REASONS, NothingToScoreError, in_words
 from reseen.evaluation.search import (
     FoundScenes,
     evaluate_searcher,

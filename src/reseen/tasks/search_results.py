@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reseen.data import Targets
-from reseen.evaluation import NothingToScoreError
+from reseen.evaluation.protocol import NothingToScoreError
 from reseen.evaluation.search import open_search_test
 from reseen.evaluation.search_lists import Finder, Hit, ranked_hits
 from reseen.records import SearchData

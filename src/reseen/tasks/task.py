@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from reseen.config import Config
 from reseen.distributed import Ranks
 from reseen.errors import ReseenError
-from reseen.evaluation import CROSS_CAMERA
 from reseen.evaluation.lists import Lists
+from reseen.evaluation.protocol import CROSS_CAMERA
 from reseen.files import append_json
 from reseen.progress import Progress
 from reseen.tasks.calibrated import Calibrated

@@ -2,12 +2,11 @@
 
 from reseen.models.checkpoint import LAST, Checkpoint, read_checkpoint, trained_config
 from reseen.training.epoch import EpochStats, train_epoch
-from reseen.training.fit import BEST, LABEL_FREE, START, chosen_epochs, deployed_name, fit, new_run
-from reseen.training.run import Method, Run, known_cameras
+from reseen.training.fit import LABEL_FREE, START, chosen_epochs, fit, new_run
+from reseen.training.run import Method, Run
 from reseen.training.warmup import warm_up
 
 __all__ = [
-    "BEST",
     "LABEL_FREE",
     "LAST",
     "START",
@@ -16,9 +15,7 @@ __all__ = [
     "Method",
     "Run",
     "chosen_epochs",
-    "deployed_name",
     "fit",
-    "known_cameras",
     "new_run",
     "read_checkpoint",
     "train_epoch",

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reseen.data import undrawn_share
+from reseen.data.samplers import undrawn_share
 from reseen.errors import ReseenError
 from reseen.metrics import DEFAULT_CRITERION, cross_camera_share, feature_spread, label_free_criteria
 from reseen.records import Labels, PseudoLabels, cameras_of, persons_in

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 from reseen.config import Config
-from reseen.data import iterations_to_draw
+from reseen.data.samplers import iterations_to_draw
 from reseen.records import Labels
 from reseen.training.epoch import EpochStats
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import yaml
 
-from reseen.config import Config, from_yaml, read_tree
+from reseen.config import Config, from_yaml
+from reseen.config.resolve import read_tree
 from reseen.errors import ReseenError
 from reseen.models.checkpoint import STEPS
 from reseen.tasks.configure import begins_with, going_on
