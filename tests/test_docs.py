@@ -19,6 +19,7 @@ import processes
 import reseen
 from command_runs import market
 from films import film
+from reseen import cli
 from reseen.street import draw_scenes, draw_walks
 from test_footage_yolox import stand_in
 from worlds import TINY, TINY_SEARCH, people
@@ -166,6 +167,18 @@ def test_marked_shell_blocks_run(page, tmp_path, request):
             assert done.returncode == 0, (
                 f"{name(page)}:{block.line}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
             )
+
+
+@pytest.mark.parametrize("page", having(("bash", "console"), marked=False), ids=name)
+def test_commands_are_ones_that_the_command_line_takes(page):
+    """Also of blocks that are not run, as far as no shell is needed: a renamed option is noticed."""
+    parser = cli._parser()
+    for block in blocks(page.read_text()):
+        if block.language in ("bash", "console"):
+            for line in commands(block).replace("\\\n", " ").splitlines():
+                for command, *words in own_commands(line.partition(" #")[0])[0]:
+                    if command != "python":
+                        parser.parse_args(words)
 
 
 def test_the_first_commands_are_among_those_that_are_run():
