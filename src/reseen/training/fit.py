@@ -258,7 +258,8 @@ def describe(record: dict[str, Any], config: Config) -> str:
         parts.append(f"ARI {record['diagnostics']['ari']:.2f}")
     if "test" in record:
         test = record["test"]
-        parts.append(f"mAP {test['mean_ap']:.1%} top-1 {test.get('rank1', test.get('top1')):.1%}")
+        name, first = ("rank-1", test["rank1"]) if "rank1" in test else ("top-1", test["top1"])
+        parts.append(f"mAP {test['mean_ap']:.1%} {name} {first:.1%}")
     left = (config.train.epochs - record["epoch"]) * record["seconds"]["epoch"]
     return " | ".join([*parts, f"{record['seconds']['epoch']:.0f} s", f"{left / 60:.0f} min left"])
 
