@@ -88,6 +88,16 @@ def test_no_score_is_further_off_than_it_may_be(narrow: bool, monkeypatch: pytes
     assert off.max() > off_by(64) or not narrow  # it is compared as it says
 
 
+@pytest.mark.parametrize("dim", [1, 64, 2048])
+def test_the_bound_is_that_of_its_proof_and_hardly_more(dim):
+    """Wide enough is what answers need; wider would only be slower, of which no answer tells."""
+    for terms, bound in [
+        (dim / 2**24, off_by(dim)),
+        (dim / 2**24 + 3 / 2**8, off_by(dim, narrow=True)),
+    ]:
+        assert 1.01 * terms < bound < 1.02 * terms
+
+
 def test_what_no_feature_is() -> None:
     for wrong in ([[0.0, 0.0]], [[np.nan, 1.0]], [1.0, 2.0], [["a"]], [[1, 2]], np.zeros((3, 0), np.float32)):
         with pytest.raises(ReseenError, match=r"^feature[^\n]+$"):
