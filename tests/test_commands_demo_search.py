@@ -20,6 +20,7 @@ from command_runs import done
 from processes import FORKS, start
 from reseen.cli import main
 from reseen.commands import demo_search as both
+from reseen.commands.demo import refuse_another
 from reseen.commands.demo_search import ALONE, demo_search
 from reseen.config import differences
 from reseen.data import read_image
@@ -255,3 +256,15 @@ def test_it_ends_with_commands_that_open_the_page_on_what_it_trained(told, monke
         rows = client.get("/api/rows").json()["rows"]
         assert all(row["scene"] for row in rows)
         assert client.get(f"/api/rows/{rows[0]['row']}/scene").content[:2] == b"\xff\xd8"
+
+
+@pytest.mark.parametrize(
+    ("page", "way_out"), [(True, "look at .*index.html"), (False, "go on with --resume")]
+)
+def test_a_demo_that_was_begun_is_not_begun_again(page, way_out, tmp_path):
+    refuse_another(tmp_path, tmp_path, tmp_path / ALONE)
+    for file in [f"{ALONE}/checkpoint/{LAST}"] + ["report/index.html"] * page:
+        (tmp_path / file).parent.mkdir(parents=True)
+        (tmp_path / file).touch()
+    with pytest.raises(ReseenError, match=f"already holds a demo: .*{way_out}, or choose another --run"):
+        refuse_another(tmp_path, tmp_path, tmp_path / ALONE)

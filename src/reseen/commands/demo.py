@@ -42,10 +42,8 @@ def demo(*, run: Path = Path("runs/demo"), seed: int = 3, resume: bool = False) 
     """
     started = time.perf_counter()
     config = resolve("street", None, [f"seed={seed}"])
-    if (run / "checkpoint" / LAST).exists() and not resume:
-        raise ReseenError(
-            f"{run} already holds a demo: look at {run / 'report' / 'index.html'}, or choose another --run"
-        )
+    if not resume:
+        refuse_another(run, run)
     torch.set_num_threads(max(1, (os.cpu_count() or 1) - 1))  # the other core draws and augments
     with Progress() as progress:
         images = draw_crops(run / "street", seed=seed, progress=progress.counter("draw the street"))
@@ -61,6 +59,14 @@ def demo(*, run: Path = Path("runs/demo"), seed: int = 3, resume: bool = False) 
     Console().print(summary_table(rows, caption=f"drawn street, seed {seed}, last epoch.").to_rich())
     print(f"{time.perf_counter() - started:.0f} s in all; one seed is an anecdote: docs/results.md has three")
     return rows
+
+
+def refuse_another(run: Path, *trained: Path) -> None:
+    """An error where one of the run folders of the demo in ``run`` has been trained in, to its end or not."""
+    if any((folder / "checkpoint" / LAST).exists() for folder in trained):
+        page = run / "report" / "index.html"
+        way_out = f"look at {page}" if page.exists() else "it is not finished, go on with --resume"
+        raise ReseenError(f"{run} already holds a demo: {way_out}, or choose another --run")
 
 
 def compare(config: Config, images: ReidData, warm: Path, trained: Path) -> list[dict[str, object]]:

@@ -15,11 +15,10 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from reseen.commands.demo import BASELINE_NAMES, demo
+from reseen.commands.demo import BASELINE_NAMES, demo, refuse_another
 from reseen.commands.report import report_on
 from reseen.config import Config, resolve
 from reseen.data import open_search_data
-from reseen.errors import ReseenError
 from reseen.evaluation import BASELINES
 from reseen.evaluation.search import FoundScenes, Step, find_persons, search_record
 from reseen.evaluation.search_baselines import baseline_record, given_record, true_boxes, true_crops
@@ -75,15 +74,13 @@ def demo_search(
         The rows: name, boxes (``true`` or ``its own``), mean_ap, top1 and, with its own boxes, detection_ap.
 
     Raises:
-        ReseenError: ``run`` already holds a demo and ``resume`` is off.
+        ReseenError: ``run`` already holds a demo, finished or begun, and ``resume`` is off.
     """
     started = time.perf_counter()
     config = resolve(RECIPE, None, [*settings, f"seed={seed}"])
     alone = resolve(RECIPE, None, [*settings, *WITHOUT_INSTANCE, f"seed={seed}"])
-    if not resume and any((folder / "checkpoint" / LAST).exists() for folder in (run, run / ALONE)):
-        raise ReseenError(
-            f"{run} already holds a demo: look at {run / 'report' / 'index.html'}, or choose another --run"
-        )
+    if not resume:
+        refuse_another(run, run, run / ALONE)
     torch.set_num_threads(1)  # the other core has the other training
     with Progress() as progress:
         scenes = draw_scenes(
