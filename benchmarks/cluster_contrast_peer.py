@@ -73,9 +73,7 @@ STEPS = 10  # of a replay
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--row", choices=[*ROWS, "replay"], default="peer")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--peer", type=Path, help="checkout of cluster-contrast-reid")
@@ -85,13 +83,11 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="print what is finished, train nothing")
     parser.add_argument("--json", type=Path, help="with --table: write the record here")
     given = parser.parse_args()
-
     given.out.mkdir(parents=True, exist_ok=True)
     if given.table:
         print(table(given.out, given.json))
         return
-    result = given.out / f"{given.row}-{given.seed}.json"
-    if result.exists():
+    if (result := given.out / f"{given.row}-{given.seed}.json").exists():
         return
     torch.set_num_threads(1)
     manifest = given.out / "validation.csv"
@@ -195,9 +191,8 @@ def scored_twice(score: Callable[..., Any], scored: dict[str, Any]) -> Callable[
         (who, where), (whom, there) = (side.T for side in sides)
         ours = reid_scores(asked, found, who, whom, where, there)
         scored["scores"] = {"mean_ap": ours.mean_ap, "rank1": ours.cmc[1]}
-        cmc, mean_ap = score(
-            asked, found, *rest, query=query, gallery=gallery, **{**options, "cmc_flag": True}
-        )
+        options |= {"query": query, "gallery": gallery, "cmc_flag": True}
+        cmc, mean_ap = score(asked, found, *rest, **options)
         scored["scores_by_peer"] = {"mean_ap": float(mean_ap), "rank1": float(cmc[0])}
         return float(mean_ap)
 
@@ -323,9 +318,9 @@ def apart(one: list[float], other: list[float]) -> list[float]:
 
 def versions() -> dict[str, str]:
     """Of what computes; the peer's neighbour search where it was loaded."""
-    known = {"python": platform.python_version()}
     loaded = {name: sys.modules.get(name) for name in ("torch", "numpy", "sklearn", "faiss")}
-    return known | {name: module.__version__ for name, module in loaded.items() if module}
+    found = {name: module.__version__ for name, module in loaded.items() if module}
+    return {"python": platform.python_version()} | found
 
 
 def table(out: Path, target: Path | None) -> str:
@@ -339,8 +334,7 @@ def table(out: Path, target: Path | None) -> str:
             scores, clusters, cpu = row["scores"], row["clusters"], row["cpu_seconds"]
             lines.append(
                 f"| {name} | {row['seed']} | {scores['mean_ap']:.1%} | {scores['rank1']:.1%} "
-                f"| {clusters[0]}, {clusters[-1]} "
-                f"| {cpu['all']:.0f} | {cpu['embed']:.0f} | {cpu['cluster']:.0f} |"
+                f"| {clusters[0]}, {clusters[-1]} | {cpu['all']:.0f} | {cpu['embed']:.0f} | {cpu['cluster']:.0f} |"
             )
         if len(rows) > 1:
             means = [statistics.mean(row["scores"][key] for row in rows) for key in ("mean_ap", "rank1")]
