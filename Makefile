@@ -55,7 +55,7 @@ drills: env ## kill -9 at KILLS=50 random moments of each kind of work, and go o
 endurance: env ## memory, open files and threads over 1,500 epochs and 100,000 requests (about 40 minutes)
 	RESEEN_EPOCHS=1500 RESEEN_REQUESTS=100000 $(ONE_THREAD) HF_HUB_OFFLINE=1 $(BIN)/pytest -q -n 0 -s tests/test_endurance.py $(ARGS)
 
-unprotected: env ## take each protection out of a copy: the test that is for it has to fail (about 10 minutes)
+unprotected: env ## take each protection out of a copy: the test that is for it has to fail (about 20 minutes)
 	@$(ONE_THREAD) HF_HUB_OFFLINE=1 $(BIN)/python .ci/unprotected
 
 coverage: env ## which lines the tests miss, printed; slower than `test`
