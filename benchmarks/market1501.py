@@ -21,6 +21,8 @@ from reseen.commands.evaluate import evaluate
 from reseen.commands.train import train
 from reseen.data import open_data
 from reseen.data.split import validation_split, write_manifest
+from reseen.evaluation import BASELINES, evaluate_features, open_test
+from reseen.metrics import ReidScores
 from reseen.records import ReidData
 
 ROWS = {"spcl": "spcl", "cluster-contrast": "cluster-contrast"}  # recipe: method, where it is not cacl
@@ -65,12 +67,29 @@ def main() -> None:
                 resume=True,
                 settings=["train.evaluate_every=0", *given.settings],
             )
-        untrained = folder(given, given.rows[0]) / "checkpoint" / "start.safetensors"
         if not (given.out / "untrained.json").exists():
-            scores = evaluate(untrained, data=manifest)
-            record = {"mean_ap": scores.mean_ap, **{f"rank{k}": v for k, v in scores.cmc.items()}}
-            (given.out / "untrained.json").write_text(json.dumps(record))
+            scores = evaluate(
+                folder(given, given.rows[0]) / "checkpoint" / "start.safetensors", data=manifest
+            )
+            (given.out / "untrained.json").write_text(json.dumps(record(scores)))
+        if not (given.out / "baselines.json").exists():
+            (given.out / "baselines.json").write_text(json.dumps(baselines(manifest)))
     print(table(given))
+
+
+def baselines(manifest: Path) -> dict[str, dict[str, float]]:
+    """Scores of what needs no training at all."""
+    test, found = open_test(open_data(manifest)), {}
+    for name, baseline in BASELINES.items():
+        features = [baseline(part.crops) for part in (test.query, test.gallery)]
+        found[name] = record(
+            evaluate_features(*features, test.query, test.gallery, same_pictures=test.same_pictures)
+        )
+    return found
+
+
+def record(scores: ReidScores) -> dict[str, float]:
+    return {"mean_ap": scores.mean_ap, **{f"rank{k}": v for k, v in scores.cmc.items()}}
 
 
 def folder(given: argparse.Namespace, row: str) -> Path:
@@ -92,9 +111,10 @@ def table(given: argparse.Namespace) -> str:
         "| row | mAP | rank-1 | rank-5 | rank-10 | clusters, first and last | outliers | across cameras | minutes |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
-    untrained = given.out / "untrained.json"
-    if untrained.exists():
-        lines.append(f"| untrained | {scores_of(json.loads(untrained.read_text()))} | | | | |")
+    for file in (given.out / "untrained.json", given.out / "baselines.json"):
+        found = json.loads(file.read_text()) if file.exists() else {}
+        untrained = {file.stem: found} if "mean_ap" in found else found
+        lines += [f"| {name} | {scores_of(scores)} | | | | |" for name, scores in untrained.items()]
     for row in given.rows:
         metrics = folder(given, row) / "metrics.jsonl"
         if not metrics.exists():
@@ -103,7 +123,7 @@ def table(given: argparse.Namespace) -> str:
         a, z = history[0], history[-1]
         if "test" not in z:
             continue
-        minutes = sum(record["seconds"]["epoch"] for record in history) / 60
+        minutes = sum(epoch["seconds"]["epoch"] for epoch in history) / 60
         lines.append(
             f"| {row} | {scores_of(z['test'])} | {a['clusters']}, {z['clusters']} | {a['outliers']}, {z['outliers']} "
             f"| {share(a)}, {share(z)} | {minutes:.0f} |"
@@ -111,14 +131,14 @@ def table(given: argparse.Namespace) -> str:
     return "\n".join(lines)
 
 
-def share(record: dict[str, float | None]) -> str:
+def share(epoch: dict[str, float | None]) -> str:
     """Clusters over several cameras; unknown where there was no cluster."""
-    value = record["cross_camera_share"]
+    value = epoch["cross_camera_share"]
     return "-" if value is None else f"{value:.0%}"
 
 
-def scores_of(record: dict[str, float]) -> str:
-    return " | ".join(f"{record[key]:.1%}"[:-1] for key in ("mean_ap", "rank1", "rank5", "rank10"))
+def scores_of(scores: dict[str, float]) -> str:
+    return " | ".join(f"{scores[key]:.1%}"[:-1] for key in ("mean_ap", "rank1", "rank5", "rank10"))
 
 
 if __name__ == "__main__":

@@ -19,8 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
+from market1501 import baselines
 from reseen.data import open_data
-from reseen.evaluation import BASELINES, evaluate_features, open_test
 from reseen.files import write_file
 from startup import children
 
@@ -67,11 +67,8 @@ def main() -> None:
     timed("evaluate", "run", "--data", "split.csv", "--lists", "ranked.csv")
     timed("cluster", "run", "--data", "people", *PATTERN)
     timed("evaluate", "run/checkpoint/start.safetensors", "--data", "split.csv")
-    test = open_test(open_data("split.csv"))
-    for name, baseline in BASELINES.items():
-        features = [baseline(part.crops) for part in (test.query, test.gallery)]
-        scores = evaluate_features(*features, test.query, test.gallery, same_pictures=test.same_pictures)
-        print(f"{name}: mAP {scores.mean_ap:.1%}  rank-1 {scores.cmc[1]:.1%}")
+    for name, scores in baselines(Path("split.csv")).items():
+        print(f"{name}: mAP {scores['mean_ap']:.1%}  rank-1 {scores['rank1']:.1%}")
 
 
 def named_by_person(market: Path, root: Path) -> None:
