@@ -60,6 +60,19 @@ def test_a_folder_that_is_removed_meanwhile_ends_the_training(words: list[str], 
     assert not (tmp_path / "run" / "config.yaml").exists()
 
 
+def test_what_cannot_be_written_since_the_folder_is_gone_says_that_it_is_gone(tmp_path: Path) -> None:
+    def write(taken_away: bool) -> None:
+        with held(tmp_path / "run"):
+            if taken_away:
+                (tmp_path / "run").rename(tmp_path / "elsewhere")
+            raise ReseenError("cannot write")
+
+    with pytest.raises(ReseenError, match="cannot write"):
+        write(False)
+    with pytest.raises(ReseenError, match="was removed or moved"):
+        write(True)
+
+
 def test_a_picture_that_vanishes_while_it_is_trained_on_is_named_and_no_epoch_is_lost(
     words: list[str], tmp_path: Path
 ) -> None:

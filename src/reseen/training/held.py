@@ -41,7 +41,11 @@ def held(run_dir: Path, ranks: Ranks = ALONE) -> Iterator[Callable[[], None]]:
                     f"{run_dir} was removed or moved while it was trained, so training stops: choose another --run"
                 )
 
-        yield check
+        try:
+            yield check
+        except ReseenError:
+            check()  # where the folder is gone, that is why nothing could be written into it
+            raise
 
 
 def _leave_nothing(run_dir: Path) -> None:
