@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -119,7 +120,8 @@ def test_frames_that_are_too_large_are_not_decoded(
     monkeypatch.setattr("reseen.data.video.MAX_PIXELS", 128 * 96)
     frames, said = look(tmp_path / "both.h264", Sampling(every=0.2))
     assert [tuple(frame.image.shape[1:]) for frame in frames] == [(48, 64)] * 2
-    assert "10 damaged packets were left out" in said[0]
+    # the last is not told where several threads decode
+    assert re.search(r"\b(9|10) damaged packets were left out", said[0])
     monkeypatch.setattr("reseen.data.video.MAX_PIXELS", 64 * 48 - 1)
     with pytest.raises(ReseenError, match="declares 64 x 48 pixels, more than 3,071"):
         look(films / "film.mp4")
