@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from processes import start_two, together
+from reseen.distributed import joining
 
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2")
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -21,6 +22,24 @@ LOST = (
     "reseen: process {} of 2 ended early, so process {} stops too: see what it said, if anything, "
     "and continue with --resume"
 )
+
+
+class LeftStore:
+    """One that goes as soon as its process, the first, hears that the second has ended; the first has spoken."""
+
+    here = True
+
+    def add(self, key: str, amount: int) -> int:
+        if not self.here:
+            raise RuntimeError("connection reset by peer")
+        return 1 + amount
+
+    def set(self, key: str, value: str) -> None:
+        self.here = not key.startswith("end/")
+
+
+def test_the_second_is_silent_also_where_the_first_leaves_at_once():
+    assert not joining._first_to_speak(LeftStore(), 1, 2, own=True)
 
 
 def until(*files: Path) -> None:
