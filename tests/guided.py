@@ -30,9 +30,13 @@ with atheris.instrument_imports(include=["reseen"], exclude=KERNELS):
     import reseen.data
     import reseen.data.video
     import reseen.footage.shards
-    import reseen.models.checkpoint  # noqa: F401
+    import reseen.models.checkpoint
+    import reseen.pixels
 
 import test_fuzz_readers as readers  # noqa: E402
+
+# What a picture may declare: less than users get, or most of the time is spent on clearing pixels of damaged headers.
+reseen.pixels.MAX_PIXELS = 4_000_000
 
 
 def guided(kind: str, files: list[Path], read: Callable[[], object]) -> None:
