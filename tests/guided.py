@@ -30,6 +30,7 @@ with atheris.instrument_imports(include=["reseen"], exclude=KERNELS):
     import reseen.data
     import reseen.data.video
     import reseen.footage.shards
+    import reseen.gallery
     import reseen.models.checkpoint
     import reseen.pixels
 

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import norm
+from sklearn.isotonic import IsotonicRegression
 
 from reseen.errors import ReseenError
 from reseen.metrics.calibration import (
@@ -38,6 +39,22 @@ def drawn_counts(clusters: int, seed: int = 0, pairs: int = 400) -> PairCounts:
         for mean in (SAME, OTHER)
     ]
     return PairCounts(*counts)
+
+
+@given(pairs=st.lists(st.tuples(st.integers(0, 40), st.booleans()), max_size=60))
+def test_the_ratio_is_the_isotonic_regression_of_scikit_learn(pairs: list[tuple[int, bool]]) -> None:
+    """Fitted to the bins in which there are pairs; between two of them along a line, outside as at the last."""
+    same, different = (
+        np.bincount([bin for bin, kind in pairs if kind is wanted], minlength=BINS).astype(float)
+        for wanted in (True, False)
+    )
+    same_share, different_share = same + np.eye(BINS)[0], different + np.eye(BINS)[-1]
+    same_share, different_share = same_share / same_share.sum(), different_share / different_share.sum()
+    weight = same_share + different_share
+    there = np.flatnonzero(weight)
+    fitted = IsotonicRegression().fit(there, (same_share / np.maximum(weight, 1e-300))[there], weight[there])
+    expected = fitted.predict(np.arange(BINS))
+    assert np.allclose(1 / (1 + np.exp(-log_ratios(same, different))), expected, atol=1e-12)
 
 
 @given(

@@ -38,6 +38,21 @@ def test_outliers_are_clusters_of_one_image() -> None:
     assert scores.pair_recall == pytest.approx(1 / 4)
 
 
+@given(labelled)
+@settings(deadline=None, max_examples=100)
+def test_both_indices_are_those_of_scikit_learn(rows: list[tuple[int, int]]) -> None:
+    labels, identities = (np.array(column) for column in zip(*rows, strict=True))
+    scores = clustering_scores(labels, identities)
+    known, alone = identities != -1, labels < 0
+    labels[alone] = 5 + np.arange(alone.sum())
+    if not known.any():
+        assert np.isnan([scores.ari, scores.nmi]).all()
+        return
+    pair = identities[known], labels[known]
+    assert scores.ari == pytest.approx(adjusted_rand_score(*pair))
+    assert scores.nmi == pytest.approx(normalized_mutual_info_score(*pair), abs=1e-12)
+
+
 def test_a_perfect_clustering_scores_one_whatever_its_numbers() -> None:
     scores = clustering_scores([5, 5, 2, 2, 9], [1, 1, 2, 2, 3])
     assert (scores.ari, scores.nmi, scores.pair_f1) == pytest.approx((1.0, 1.0, 1.0))

@@ -15,9 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import brentq
+from scipy.optimize import brentq, isotonic_regression
 from scipy.special import expit
-from sklearn.isotonic import IsotonicRegression
 from torch import Tensor
 
 from reseen.errors import ReseenError
@@ -207,11 +206,8 @@ def log_ratios(same: Floats, different: Floats) -> Floats:
     likelihoods = same / same.sum(), different / different.sum()
     weight = likelihoods[0] + likelihoods[1]
     seen = weight > 0
-    centres = np.arange(BINS, dtype=np.float64)
-    posterior = IsotonicRegression(out_of_bounds="clip").fit(
-        centres[seen], (likelihoods[0][seen] / weight[seen]), sample_weight=weight[seen]
-    )
-    probability = posterior.predict(centres)
+    posterior = isotonic_regression(likelihoods[0][seen] / weight[seen], weights=weight[seen]).x
+    probability = np.interp(np.arange(BINS), np.flatnonzero(seen), posterior)
     return np.asarray(np.log(probability) - np.log1p(-probability), dtype=np.float64)
 
 

@@ -36,8 +36,6 @@ def clustering_scores(pseudo_labels: Any, identities: Any) -> ClusteringScores:
 
     Raises ReseenError when the lengths differ. Needs memory for the pairs (cluster, identity) that occur.
     """
-    from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score  # a second to import
-
     labels = to_labels(pseudo_labels, "pseudo labels")
     people = to_labels(identities, "identities", len(labels))
     labels, people = labels[people != JUNK], people[people != JUNK]
@@ -45,19 +43,31 @@ def clustering_scores(pseudo_labels: Any, identities: Any) -> ClusteringScores:
     singles = labels.copy()
     singles[outliers] = labels.max(initial=-1) + 1 + np.arange(int(outliers.sum()))
 
-    _, clusters = np.unique(singles, return_inverse=True)
-    _, persons = np.unique(people, return_inverse=True)
-    cells = clusters.astype(np.int64) * (int(persons.max(initial=0)) + 1) + persons
-    together, clustered, same = _pairs(cells), _pairs(clusters), _pairs(persons)
+    cells = _cells(singles, people)
+    together, clustered, same = _pairs(cells), _pairs(singles), _pairs(people)
     return ClusteringScores(
-        ari=float(adjusted_rand_score(people, singles)) if len(people) else float("nan"),
-        nmi=float(normalized_mutual_info_score(people, singles)) if len(people) else float("nan"),
+        ari=adjusted_rand_index(singles, people),
+        nmi=_normalised_information(singles, people),
         pair_precision=_share(together, clustered),
         pair_recall=_share(together, same),
         pair_f1=_share(2 * together, clustered + same),
         clusters=len(np.unique(labels[~outliers])),
         outliers=int(outliers.sum()),
     )
+
+
+def adjusted_rand_index(first: Labels, second: Labels) -> float:
+    """Of two partitions ``[M]`` (Hubert and Arabie 1985): 1 where they are equal, 0 expected by chance; nan of nothing.
+
+    Written here because what pairs count is known here: scikit-learn, which agrees, takes a second to import.
+    """
+    if not len(first):
+        return float("nan")
+    rows = len(first) * (len(first) - 1) // 2
+    ones, others = _pairs(first), _pairs(second)
+    both = _pairs(_cells(first, second))
+    by_chance, most = 2 * ones * others, (ones + others) * rows  # each twice, times all pairs: whole numbers
+    return (2 * both * rows - by_chance) / (most - by_chance) if most > by_chance else 1.0
 
 
 def cross_camera_share(pseudo_labels: Any, cameras: Any) -> float:
@@ -95,6 +105,27 @@ def _pairs(labels: NDArray[Any] | Labels) -> int:
     """Unordered pairs of entries with the same label."""
     counts = np.unique(labels, return_counts=True)[1].astype(np.int64)
     return int((counts * (counts - 1) // 2).sum())
+
+
+def _cells(first: Labels, second: Labels) -> Labels:
+    """A number for each pair of labels that occurs."""
+    _, rows = np.unique(first, return_inverse=True)
+    _, columns = np.unique(second, return_inverse=True)
+    return rows.astype(np.int64) * (int(columns.max(initial=0)) + 1) + columns
+
+
+def _normalised_information(first: Labels, second: Labels) -> float:
+    """Mutual information over the mean of both entropies; 1 where neither divides anything, nan of nothing."""
+    if not len(first):
+        return float("nan")
+    both, *alone = (_entropy(labels) for labels in (_cells(first, second), first, second))
+    return min(1.0, max(0.0, 2 - 2 * both / sum(alone))) if sum(alone) else 1.0
+
+
+def _entropy(labels: Labels) -> float:
+    """In nats."""
+    share = np.unique(labels, return_counts=True)[1] / len(labels)
+    return float(-(share * np.log(share)).sum())
 
 
 def _share(part: int, whole: int) -> float:

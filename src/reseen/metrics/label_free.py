@@ -16,6 +16,7 @@ from torch import Tensor
 from reseen.errors import ReseenError
 from reseen.memory import cluster_means
 from reseen.metrics.arrays import to_floats, to_labels
+from reseen.metrics.clusters import adjusted_rand_index
 from reseen.records import PseudoLabels
 
 DEFAULT_CRITERION = "stability"  # the one that keeps a network; docs/results.md has the evidence
@@ -89,9 +90,7 @@ def stability(labels: Any, previous: Any = None) -> float:
     before = PseudoLabels.of(to_labels(previous, "previous pseudo labels", len(now.labels))).drop_singletons()
     if not now.num_clusters and not before.num_clusters:
         return float("nan")
-    from sklearn.metrics import adjusted_rand_score  # a second to import
-
-    return float(adjusted_rand_score(before.keep_outliers().labels, now.keep_outliers().labels))
+    return adjusted_rand_index(before.keep_outliers().labels, now.keep_outliers().labels)
 
 
 def _read(features: Any, labels: Any) -> tuple[Tensor, PseudoLabels]:

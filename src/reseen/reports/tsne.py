@@ -11,7 +11,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import ArrayLike, NDArray
-from sklearn.manifold import TSNE
 
 from reseen.errors import ReseenError
 from reseen.reports.canvas import (
@@ -130,6 +129,8 @@ def _spread_out(rows: NDArray[np.float32], seed: int) -> NDArray[np.float64]:
     """
     if np.ptp(rows, axis=0).max() < 1e-6:  # collapsed features are one point, and t-SNE would divide by zero
         return np.full((len(rows), 2), 0.5)
+    from sklearn.manifold import TSNE  # a second to import, and most commands draw no map
+
     perplexity = min(30.0, (len(rows) - 1) / 3)
     start = "pca" if rows.shape[1] > 1 else "random"
     flat = TSNE(2, perplexity=perplexity, init=start, random_state=seed).fit_transform(rows)
