@@ -12,15 +12,18 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from matplotlib.figure import Figure
 from PIL import Image
 
 from reseen.errors import ReseenError
 from reseen.files import write_file
 from reseen.pages.png import png_bytes
 from reseen.pages.tables import Table
+
+if TYPE_CHECKING:  # half a second to import, and the server of a gallery draws nothing
+    from matplotlib.figure import Figure
 
 CSS_DPI = 96  # CSS pixels an inch
 TEMPLATES = Environment(
@@ -101,11 +104,11 @@ def _picture(section: Section, file: Path) -> Picture | None:
     inside: Mapping[str, str] = {}
     if section.figure is None:
         return None
-    if isinstance(section.figure, Figure):
+    if isinstance(section.figure, Path):
+        content, inside = read_picture(section.figure)
+    else:
         content = png_bytes(section.figure, title=section.title, alt=section.alt)
         write_file(file, content)
-    else:
-        content, inside = read_picture(section.figure)
     with Image.open(io.BytesIO(content)) as image:
         dpi = float(image.info.get("dpi", (CSS_DPI,))[0]) or CSS_DPI
         width, height = (round(side * CSS_DPI / dpi) for side in image.size)
