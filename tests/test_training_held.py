@@ -25,10 +25,8 @@ from test_training import quiet_fit
 from worlds import TINY, people
 
 C = ctypes.CDLL(None)
-VERSION, CAP_DAC_OVERRIDE = (
-    (ctypes.c_uint32 * 2)(0x20080522, 0),
-    1 << 1,
-)  # of linux/capability.h; of this thread
+# of linux/capability.h; 0: of this thread
+VERSION, CAP_DAC_OVERRIDE = (ctypes.c_uint32 * 2)(0x20080522, 0), 1 << 1
 
 
 @pytest.fixture

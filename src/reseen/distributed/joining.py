@@ -139,9 +139,8 @@ def _first_to_speak(store: Any, rank: int, ranks: int, *, own: bool) -> bool:
     """Whether no other process has said why the job ends: one line is enough. ``own``: it is this one's error."""
     try:
         first = bool(store.add("said", 1) == 1)
-        store.set(
-            f"end/{rank}", ""
-        )  # last: the first process, which may hold the store, waits for it and leaves
+        # last: the first process, which may hold the store, waits for it and leaves
+        store.set(f"end/{rank}", "")
     except RuntimeError:  # the store went with its process
         return True
     if own and rank == 0:  # the store may be here, and the others about to run into the same error
