@@ -10,7 +10,7 @@ export PYTHONDONTWRITEBYTECODE :=
 # One thread per process: as many processes as cores of a small machine, and no result that depends on their number.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 NUMBA_NUM_THREADS=1
 # Benchmarks that need nothing; those on real data take --data and are started by hand.
-ON_DATA := serve_pictures how_sure market1501 market_long outliers market_table unseen_cameras refinement cluster_contrast_peer criteria finch own_images search_inference
+ON_DATA := serve_pictures how_sure market1501 market_long outliers market_table unseen_cameras memory_cures refinement cluster_contrast_peer criteria finch own_images search_inference
 BENCH ?= $(filter-out $(ON_DATA:%=benchmarks/%.py),$(wildcard benchmarks/*.py))
 
 ROUNDS ?= 20
