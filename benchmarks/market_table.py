@@ -87,7 +87,7 @@ def own(name: str, row: dict[str, Any]) -> list[dict[str, Any]]:
 
 def figure(rows: dict[str, Any]) -> Figure:
     with mpl.rc_context(STYLE):
-        drawn = Figure(figsize=(7.2, 3.8), layout="constrained")
+        drawn = Figure(figsize=(7.2, 5.0), layout="constrained")
         axes = drawn.add_subplot()
         for number, (name, row) in enumerate(rows.items()):
             steps, values = curve(row)
@@ -98,7 +98,7 @@ def figure(rows: dict[str, Any]) -> Figure:
         axes.set_ylim(bottom=0)
         axes.yaxis.set_major_formatter(mpl.ticker.PercentFormatter(1, decimals=0))
         axes.set_xlim(left=0)
-        axes.legend(loc="lower right")
+        drawn.legend(loc="outside lower center")  # rows end everywhere: no corner is free
     return drawn
 
 
