@@ -9,6 +9,11 @@ import sys
 import traceback
 from typing import Any
 
+import numba  # noqa: F401
+import scipy.sparse  # noqa: F401
+import sklearn.cluster  # noqa: F401
+import torch  # noqa: F401
+
 FILE = sys.argv[1]
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import runpy
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -53,21 +56,39 @@ def parts(monkeypatch):
     return SimpleNamespace(equality=equality, features=features, report=report, verify=verify)
 
 
-def benchmark(out: Path, *words: object) -> tuple[str, list[dict]]:
-    common = ("--size", 120, "--dim", 32, "--rank", "full", "--pairs", 1, "--verify", 8, "--out", out)
+BENCHMARK = ROOT / "benchmarks" / "clustering.py"
+WORDS = ("--size", "120", "--dim", "32", "--rank", "full", "--pairs", "1", "--verify", "8", "--out")
+
+
+def measured(out: Path, *words: object) -> tuple[str, list[dict]]:
     job = Path(__file__).with_name("clustering_job.py").read_text()
-    status, said = start(job, ROOT / "benchmarks" / "clustering.py", *common, *words).wait()
+    status, said = start(job, BENCHMARK, *WORDS, out, *words).wait()
     assert status == 0, said
     table = said[said.index("| features") :]  # before it, on the other output, what is being done
     return table, [json.loads(line) for line in out.read_text().splitlines()]
 
 
-def test_both_sides_are_measured_once_and_compared_first(tmp_path):
+@pytest.fixture
+def printed(monkeypatch, capsys):
+    """What the benchmark prints where nothing is left to measure: it may start no process."""
+
+    def run(*words: object) -> str:
+        monkeypatch.setattr(sys, "argv", [str(BENCHMARK), *WORDS, *map(str, words)])
+        monkeypatch.setattr(subprocess, "run", None)
+        monkeypatch.setattr(sys, "path", [*sys.path])
+        capsys.readouterr()
+        runpy.run_path(str(BENCHMARK), run_name="__main__")
+        return capsys.readouterr().out
+
+    return run
+
+
+def test_both_sides_are_measured_once_and_compared_first(printed, tmp_path):
     module = tmp_path / "peer" / "spcl" / "utils" / "faiss_rerank.py"
     module.parent.mkdir(parents=True)
     module.write_text(f"import sys\nsys.path.insert(0, {str(ROOT)!r})\n{PEER}")
     out = tmp_path / "results.jsonl"
-    table, records = benchmark(out, "--peer", tmp_path / "peer")
+    table, records = measured(out, "--peer", tmp_path / "peer")
     first, verified, pair = records
     assert [record["what"] for record in records] == ["first", "verify", "pair"]
     assert first["equality"]["end_to_end"]["labels"] == [True, True]
@@ -82,11 +103,11 @@ def test_both_sides_are_measured_once_and_compared_first(tmp_path):
     ratio = pair["theirs"]["whole_cpu"] / pair["ours"]["whole_cpu"]
     assert f"**{ratio:.2f}**" in table
 
-    again, records = benchmark(out, "--peer", tmp_path / "peer")  # nothing is left to measure
-    assert (again, len(records)) == (table, 3)
+    assert printed(out, "--peer", tmp_path / "peer") == table
+    assert len(out.read_text().splitlines()) == 3
     first["equality"]["same_lists"]["labels"] = [True, False]
     out.write_text("".join(json.dumps(record) + "\n" for record in (first, verified, pair)))
-    table, _ = benchmark(out, "--table")
+    table = printed(out, "--table")
     assert "none: other labels" in table
     assert "**" not in table
 
