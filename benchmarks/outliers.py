@@ -43,13 +43,15 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="*", default=[1, 2])
+    recipes = ("cacl-single", "cacl")
+    parser.add_argument("--recipes", nargs="*", default=recipes, choices=recipes, help="rows to train")
     parser.add_argument("--table", action="store_true", help="train nothing")
     given = parser.parse_args()
     manifest = given.out / "validation.csv"
     if not manifest.exists():
         write_manifest(manifest, validation_split(open_data(given.data), 100, identities=250))
     for seed, (outliers, features, recipe) in itertools.product(given.seeds, GRID):
-        if not given.table:
+        if recipe in given.recipes and not given.table:
             train(
                 "cacl",
                 data=manifest,
