@@ -21,10 +21,11 @@ from reseen.commands.train import train
 from reseen.data import open_data
 from reseen.data.split import validation_split, write_manifest
 
+RECIPES = ("cacl-single", "cacl")
 GRID = [
     (outliers, features, recipe)
     for outliers, features, recipe in itertools.product(
-        ("keep", "drop", "negatives"), ("memory", "fresh"), ("cacl-single", "cacl")
+        ("keep", "drop", "negatives"), ("memory", "fresh"), RECIPES
     )
     if (outliers, features) != ("drop", "memory")
 ]
@@ -43,8 +44,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="*", default=[1, 2])
-    recipes = ("cacl-single", "cacl")
-    parser.add_argument("--recipes", nargs="*", default=recipes, choices=recipes, help="rows to train")
+    parser.add_argument("--recipes", nargs="*", default=RECIPES, choices=RECIPES, help="rows to train")
     parser.add_argument("--table", action="store_true", help="train nothing")
     given = parser.parse_args()
     manifest = given.out / "validation.csv"

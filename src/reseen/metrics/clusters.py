@@ -46,8 +46,8 @@ def clustering_scores(pseudo_labels: Any, identities: Any) -> ClusteringScores:
     cells = _cells(singles, people)
     together, clustered, same = _pairs(cells), _pairs(singles), _pairs(people)
     return ClusteringScores(
-        ari=adjusted_rand_index(singles, people),
-        nmi=_normalised_information(singles, people),
+        ari=_adjusted_rand(together, clustered, same, len(people)),
+        nmi=_normalised_information(cells, singles, people),
         pair_precision=_share(together, clustered),
         pair_recall=_share(together, same),
         pair_f1=_share(2 * together, clustered + same),
@@ -61,11 +61,14 @@ def adjusted_rand_index(first: Labels, second: Labels) -> float:
 
     Written here because what pairs count is known here: scikit-learn, which agrees, takes a second to import.
     """
-    if not len(first):
+    return _adjusted_rand(_pairs(_cells(first, second)), _pairs(first), _pairs(second), len(first))
+
+
+def _adjusted_rand(both: int, ones: int, others: int, count: int) -> float:
+    """From the pairs that share a label in both partitions of ``count`` entries, in the one, in the other."""
+    if not count:
         return float("nan")
-    rows = len(first) * (len(first) - 1) // 2
-    ones, others = _pairs(first), _pairs(second)
-    both = _pairs(_cells(first, second))
+    rows = count * (count - 1) // 2
     by_chance, most = 2 * ones * others, (ones + others) * rows  # each twice, times all pairs: whole numbers
     return (2 * both * rows - by_chance) / (most - by_chance) if most > by_chance else 1.0
 
@@ -114,11 +117,11 @@ def _cells(first: Labels, second: Labels) -> Labels:
     return rows.astype(np.int64) * (int(columns.max(initial=0)) + 1) + columns
 
 
-def _normalised_information(first: Labels, second: Labels) -> float:
+def _normalised_information(cells: Labels, first: Labels, second: Labels) -> float:
     """Mutual information over the mean of both entropies; 1 where neither divides anything, nan of nothing."""
-    if not len(first):
+    if not len(cells):
         return float("nan")
-    both, *alone = (_entropy(labels) for labels in (_cells(first, second), first, second))
+    both, *alone = (_entropy(labels) for labels in (cells, first, second))
     return min(1.0, max(0.0, 2 - 2 * both / sum(alone))) if sum(alone) else 1.0
 
 
