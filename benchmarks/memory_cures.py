@@ -2,7 +2,7 @@
 
     python benchmarks/memory_cures.py --data MARKET --weights squeezenet1_1.safetensors --out RUNS --seeds 1 2
 
-CACL's single colour branch with outliers as negatives and remembered features, data and steps as in outliers.py.
+CACL's single colour branch with outliers as negatives and remembered features, data and steps as in parts/study.py.
 `centred`: the mean and variance of the BN-neck are those of the data before the memory is filled, so that its first
 rows are centred as those of drawn images are. `refreshed`: before each clustering the rows of images that no batch of
 the last epoch held are embedded anew. Validation mAP / rank-1 after the last step, the share of the clustered rows that
@@ -22,10 +22,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from outliers import SETTINGS
+from parts.study import SETTINGS, validation_manifest
 from reseen.config import resolve
 from reseen.data import clean_batches, clean_transform, open_data
-from reseen.data.split import validation_split, write_manifest
 from reseen.evaluation.encoders import as_record, evaluate_encoder
 from reseen.methods import embed_clean, get_method
 from reseen.records import Crop
@@ -49,9 +48,7 @@ def main() -> None:
     parser.add_argument("--rows", nargs="*", default=list(ROWS), choices=ROWS)
     parser.add_argument("--seeds", type=int, nargs="*", default=[1, 2])
     given = parser.parse_args()
-    manifest = given.out / "validation.csv"
-    if not manifest.exists():
-        write_manifest(manifest, validation_split(open_data(given.data), 100, identities=250))
+    manifest = validation_manifest(given.data, given.out)
     print(
         "| rows | seed | mAP / rank-1 | not drawn, last epoch | embedding, s |\n| --- | --- | --- | --- | --- |"
     )
