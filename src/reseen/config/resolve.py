@@ -10,6 +10,7 @@ import difflib
 import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -208,10 +209,8 @@ def _flatten(tree: Any, where: str) -> dict[str, Any]:
 
 def _build(values: Mapping[str, Any]) -> Config:
     """Type every value by its field (jsonargparse), then let the dataclasses check the ranges."""
-    from jsonargparse import ArgumentError, ArgumentParser  # a quarter second: not for `reseen --help`
+    from jsonargparse import ArgumentError  # a quarter second: not for `reseen --help`
 
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(Config)
     tree: dict[str, Any] = {}
     for key, value in values.items():
         if value in ("", None):
@@ -221,13 +220,23 @@ def _build(values: Mapping[str, Any]) -> Config:
         section, _, name = key.rpartition(".")
         (tree.setdefault(section, {}) if section else tree)[name] = value
     try:
-        parsed = parser.parse_object(tree).as_dict()
+        parsed = _parser().parse_object(tree, defaults=False).as_dict()
     except ArgumentError as error:
         guilty = re.search(r'"([\w.]+)"', str(error))
         if guilty is None or guilty[1] not in values:
             raise ReseenError(f"configuration: {' '.join(str(error).split())}") from error
         raise _expected(guilty[1], values[guilty[1]]) from error
     return Config(**{name: SECTIONS[name](**v) if name in SECTIONS else v for name, v in parsed.items()})
+
+
+@lru_cache
+def _parser() -> Any:
+    """Types of all keys; what is not given has the default of its dataclass."""
+    from jsonargparse import ArgumentParser
+
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(Config)
+    return parser
 
 
 def _expected(key: str, value: Any) -> ReseenError:
