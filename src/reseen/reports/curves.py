@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
@@ -35,7 +34,7 @@ PANELS: tuple[Panel, ...] = (
     ("Clusters and outliers", "count", (("clusters", ("clusters",)), ("outliers", ("outliers",)))),
     ("Clusters seen by several cameras", "share", (("share of clusters", ("cross_camera_share",)),)),
     (
-        "Pseudo labels against identities (diagnostics only)",
+        "Pseudo labels against identities (diagnostics)",
         "share",
         (
             ("ARI", ("diagnostics", "ari")),
@@ -142,10 +141,7 @@ def curves(metrics: Sequence[Epoch]) -> Figure:
     last = max(float(epoch["epoch"]) for epoch in metrics)
     margin = 0.03 * max(last - 1, 1)
     with mpl.rc_context(STYLE):
-        figure = Figure(
-            figsize=(WIDTH, 0.25 + 2.55 * rows), layout=ConstrainedLayoutEngine(w_pad=0.14, h_pad=0.12)
-        )
-        grid = figure.subplots(rows, columns, squeeze=False).ravel()
+        grid = _grid(rows, columns).ravel()
         for axes, (title, scale, lines) in zip(grid, panels, strict=False):
             axes.set_title(title)
             axes.set_xlabel("epoch")
@@ -163,4 +159,19 @@ def curves(metrics: Sequence[Epoch]) -> Figure:
                 _mark_chosen(axes, metrics)
         for axes in grid[len(panels) :]:
             axes.set_axis_off()
-    return figure
+    return cast(Figure, grid[0].figure)
+
+
+def _grid(rows: int, columns: int) -> NDArray[np.object_]:
+    """Axes ``[rows, columns]`` of a new figure. Margins are inches, for labels are short: a layout that looks for
+    them takes longer than all of the drawing."""
+    width, height = WIDTH, 0.25 + 2.55 * rows
+    left, right, top, bottom = 0.6, 0.15, 0.35, 0.5
+    between, above = 0.7, 0.8
+    wide = (width - left - right - between * (columns - 1)) / columns
+    high = (height - top - bottom - above * (rows - 1)) / rows
+    figure = Figure(figsize=(width, height))
+    figure.subplots_adjust(left / width, bottom / height, 1 - right / width, 1 - top / height)
+    figure.subplots_adjust(wspace=between / wide, hspace=above / high)
+    axes: NDArray[np.object_] = figure.subplots(rows, columns, squeeze=False)
+    return axes
