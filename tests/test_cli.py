@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from reseen import __version__
+from reseen import __version__, cli
 from reseen.cli import main
 from worlds import TINY, people
 
@@ -83,6 +83,12 @@ def test_help_names_every_command_and_version_is_ours(capsys):
         main(["--version"])
     assert stop.value.code == 0
     assert capsys.readouterr().out == f"reseen {__version__}\n"
+
+
+def test_every_command_has_a_function_of_its_own():
+    (commands,) = cli._parser()._subparsers._group_actions
+    functions = {cli._function_of(command) for command in commands.choices}
+    assert len(functions) == len(commands.choices) > 10
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ configuration, goes through jsonargparse in :mod:`reseen.config`.
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -14,9 +15,7 @@ from typing import Any
 
 from reseen import __version__
 from reseen.cli import data, gallery
-from reseen.cli.embed import embed
-from reseen.cli.export import export
-from reseen.cli.parser import Parser, add_command
+from reseen.cli.parser import Parser, add_command, add_patterns, add_settings
 from reseen.errors import ReseenError
 
 USAGE_ERROR = 2
@@ -33,9 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         if "TORCHELASTIC_RUN_ID" in os.environ and parsed.command not in SHARED:  # torchrun's
             raise ReseenError(f"reseen {parsed.command} runs in one process: start it without torchrun")
-        given = {k: v for k, v in vars(parsed).items() if k not in ("command", "load")}
-        run = parsed.load()
-        run(**given)
+        run = _function_of(parsed.command)
+        run(**{key: value for key, value in vars(parsed).items() if key != "command"})
         return 0
     except ReseenError as error:
         print(f"reseen: {error}", file=sys.stderr)
@@ -48,6 +46,47 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
+def _function_of(command: str) -> Callable[..., object]:
+    """What does it. Imported now: torch takes seconds, and some commands need packages that others do not."""
+    run: Callable[..., object]
+    match command:
+        case "demo":
+            from reseen.commands.demo_search import demo_of_either as run
+        case "train":
+            from reseen.commands.train import train as run
+        case "evaluate":
+            from reseen.commands.evaluate import evaluate_run_or_file as run
+        case "cluster":
+            from reseen.commands.cluster import cluster as run
+        case "embed":
+            from reseen.commands.embed import embed as run
+        case "reproduce":
+            from reseen.reproduce import reproduce_or_list as run
+        case "report":
+            from reseen.commands.report import report as run
+        case "bench":
+            from reseen.commands.bench import bench as run
+        case "index":
+            from reseen.commands.index import index as run
+        case "search":
+            from reseen.commands.search import search as run
+        case "forget":
+            from reseen.commands.forget import forget as run
+        case "gallery":
+            from reseen.commands.gallery import gallery as run
+        case "serve":
+            from reseen.commands.serve import serve as run
+        case "compose":
+            from reseen.commands.compose import compose_scenes as run
+        case "split":
+            from reseen.commands.split import split as run
+        case "doctor":
+            from reseen.commands.doctor import doctor as run
+        case "export":
+            from reseen.commands.export import export as run
+    return run
+
+
 def _parser() -> Parser:
     parser = Parser(
         prog="reseen",
@@ -56,26 +95,23 @@ def _parser() -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"reseen {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
-    for add in (
-        _demo,
-        _train,
-        _evaluate,
-        _cluster,
-        embed,
-        _reproduce,
-        _report,
-        _bench,
-        gallery.index,
-        gallery.search,
-        gallery.forget,
-        gallery.gallery,
-        gallery.serve,
-        data.compose,
-        data.split,
-        data.doctor,
-        export,
-    ):
-        add(commands)
+    _demo(commands)
+    _train(commands)
+    _evaluate(commands)
+    _cluster(commands)
+    gallery.embed(commands)
+    _reproduce(commands)
+    _report(commands)
+    _bench(commands)
+    gallery.index(commands)
+    gallery.search(commands)
+    gallery.forget(commands)
+    gallery.gallery(commands)
+    gallery.serve(commands)
+    data.compose(commands)
+    data.split(commands)
+    data.doctor(commands)
+    _export(commands)
     return parser
 
 
@@ -87,16 +123,7 @@ def _data_options(parser: Parser) -> None:
         metavar="PATH",
         help="data set folder, folder of images, CSV manifest; folder of scenes with boxes, or COCO .json",
     )
-    parser.add_argument(
-        "--camera-pattern",
-        metavar="REGEX",
-        help="where file names hold the camera, e.g. 'cam(\\d+)' (folders of images)",
-    )
-    parser.add_argument(
-        "--identity-pattern",
-        metavar="REGEX",
-        help="where file names hold the person, e.g. '^([^/]+)/' for a folder per person (folders of images)",
-    )
+    add_patterns(parser)
 
 
 def _test_on(parser: Parser) -> None:
@@ -104,21 +131,9 @@ def _test_on(parser: Parser) -> None:
     parser.add_argument("--test-on", choices=("test", "validation"), default="test", help=more)
 
 
-def _settings(parser: Parser, text: str) -> None:
-    parser.add_argument("--set", action="append", default=[], dest="settings", metavar="KEY=VALUE", help=text)
-
-
 def _demo(commands: Any) -> None:
-    def load() -> Callable[..., object]:
-        from reseen.commands.demo_search import demo_of_either
-
-        return demo_of_either
-
     parser = add_command(
-        commands,
-        "demo",
-        "train CACL on a drawn street, compare honestly, write a picture report",
-        load,
+        commands, "demo", "train CACL on a drawn street, compare honestly, write a picture report"
     )
     parser.add_argument(
         "--search", action="store_true", help="person search instead: R-SiamNet on drawn scenes"
@@ -133,12 +148,7 @@ def _demo(commands: Any) -> None:
 
 
 def _train(commands: Any) -> None:
-    def load() -> Callable[..., object]:
-        from reseen.commands.train import train
-
-        return train
-
-    parser = add_command(commands, "train", "train a model on images that nobody labelled", load)
+    parser = add_command(commands, "train", "train a model on images that nobody labelled")
     parser.add_argument(
         "method",
         metavar="METHOD",
@@ -164,21 +174,11 @@ def _train(commands: Any) -> None:
     parser.add_argument(
         "--config", type=Path, metavar="FILE", help="YAML file of settings, applied after the recipe"
     )
-    _settings(parser, "one setting, e.g. train.epochs=20; repeatable")
+    add_settings(parser, "one setting, e.g. train.epochs=20; repeatable")
 
 
 def _evaluate(commands: Any) -> None:
-    def load() -> Callable[..., object]:
-        from reseen.commands.evaluate import evaluate_run_or_file
-
-        return evaluate_run_or_file
-
-    parser = add_command(
-        commands,
-        "evaluate",
-        "score a trained model by the benchmark's own protocol",
-        load,
-    )
+    parser = add_command(commands, "evaluate", "score a trained model by the benchmark's own protocol")
     parser.add_argument("run", type=Path, nargs="?", metavar="RUN", help="run folder or checkpoint file")
     _data_options(parser)
     _test_on(parser)
@@ -228,16 +228,8 @@ def _evaluate(commands: Any) -> None:
 
 
 def _cluster(commands: Any) -> None:
-    def load() -> Callable[..., object]:
-        from reseen.commands.cluster import cluster
-
-        return cluster
-
     parser = add_command(
-        commands,
-        "cluster",
-        "group images by person; writes a CSV of path, group, camera, probability",
-        load,
+        commands, "cluster", "group images by person; writes a CSV of path, group, camera, probability"
     )
     parser.add_argument("run", type=Path, metavar="RUN", help="run folder or checkpoint file")
     _data_options(parser)
@@ -252,16 +244,8 @@ def _cluster(commands: Any) -> None:
 
 
 def _reproduce(commands: Any) -> None:
-    def load() -> Callable[..., object]:
-        from reseen.reproduce import reproduce_or_list
-
-        return reproduce_or_list
-
     parser = add_command(
-        commands,
-        "reproduce",
-        "a table or figure of the papers, ours beside theirs; resumable",
-        load,
+        commands, "reproduce", "a table or figure of the papers, ours beside theirs; resumable"
     )
     parser.add_argument(
         "name", nargs="?", metavar="NAME", help="cacl-table1 to r-siamnet-figure6; without it: the list"
@@ -299,20 +283,12 @@ def _reproduce(commands: Any) -> None:
         metavar="ROW",
         help="train this row only; repeatable",
     )
-    _settings(parser, "one setting of every row; repeatable")
+    add_settings(parser, "one setting of every row; repeatable")
 
 
 def _report(commands: Any) -> None:
-    def load() -> Callable[..., object]:
-        from reseen.commands.report import report
-
-        return report
-
     parser = add_command(
-        commands,
-        "report",
-        "pictures of a run: curves, ranked lists, search results; an HTML page",
-        load,
+        commands, "report", "pictures of a run: curves, ranked lists, search results; an HTML page"
     )
     parser.add_argument("run", type=Path, metavar="RUN", help="run folder")
     parser.add_argument(
@@ -321,12 +297,7 @@ def _report(commands: Any) -> None:
 
 
 def _bench(commands: Any) -> None:
-    def load() -> Callable[..., object]:
-        from reseen.commands.bench import bench
-
-        return bench
-
-    parser = add_command(commands, "bench", "how fast this machine clusters, evaluates and trains", load)
+    parser = add_command(commands, "bench", "how fast this machine clusters, evaluates and trains")
     parser.add_argument(
         "what", metavar="WHAT", choices=("clustering", "evaluation", "training"), help="%(choices)s"
     )
@@ -337,4 +308,19 @@ def _bench(commands: Any) -> None:
         help="images to cluster, of the gallery, or to train on (default: quick)",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
-    _settings(parser, "one setting of clustering or training, e.g. model.backbone=densenet121; repeatable")
+    add_settings(parser, "one setting of clustering or training, e.g. model.backbone=densenet121; repeatable")
+
+
+def _export(commands: Any) -> None:
+    text = "a trained model for other programs: ONNX, a folder for a model hub, or features for FiftyOne"
+    parser = add_command(commands, "export", text)
+    parser.add_argument("run", type=Path, metavar="RUN", help="run folder or checkpoint file")
+    parser.add_argument(
+        "--format", choices=("onnx", "hub", "fiftyone"), metavar="FORMAT", required=True, help="%(choices)s"
+    )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder to write (default: RUN/FORMAT)")
+    more = "of the weights, written into what is exported, e.g. apache-2.0 (default: not stated)"
+    parser.add_argument("--licence", default=argparse.SUPPRESS, metavar="NAME", help=more)
+    more = "fiftyone: what reseen embed RUN PATH --out FEATURES wrote"
+    parser.add_argument("--features", type=Path, metavar="FEATURES", help=more)
+    parser.add_argument("--images", type=Path, metavar="PATH", help="fiftyone: the folder that was embedded")

@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from reseen.cli.parser import add_command
+from reseen.cli.parser import add_command, add_patterns, add_settings
 
 
 def compose(commands: Any) -> None:
-    def load() -> Callable[..., object]:
-        from reseen.commands.compose import compose_scenes
-
-        return compose_scenes
-
     text = "paste real crops of people into drawn scenes, in PRW's layout; the result is a composite: say so"
-    parser = add_command(commands, "compose", text, load)
+    parser = add_command(commands, "compose", text)
     parser.add_argument("crops", type=Path, metavar="CROPS", help="folder of crops like Market-1501's")
     parser.add_argument("out", type=Path, metavar="OUT", help="folder to write to")
     unset = argparse.SUPPRESS  # what is not given is left to Composition
@@ -36,13 +30,8 @@ def compose(commands: Any) -> None:
 
 
 def split(commands: Any) -> None:
-    def load() -> Callable[..., object]:
-        from reseen.commands.split import split
-
-        return split
-
     text = "training, validation, query and gallery of labelled images: a manifest for --data"
-    parser = add_command(commands, "split", text, load)
+    parser = add_command(commands, "split", text)
     parser.add_argument("data", type=Path, metavar="PATH", help="labelled data set of crops")
     parser.add_argument(
         "--out", type=Path, default=Path("split.csv"), metavar="FILE", help="(default: %(default)s)"
@@ -60,22 +49,11 @@ def split(commands: Any) -> None:
     parser.add_argument(
         "--identities", type=int, metavar="N", help="with it: train on the first N others only"
     )
-    parser.add_argument("--camera-pattern", metavar="REGEX", help="where file names hold the camera")
-    parser.add_argument("--identity-pattern", metavar="REGEX", help="where file names hold the person")
+    add_patterns(parser)
 
 
 def doctor(commands: Any) -> None:
-    def load() -> Callable[..., object]:
-        from reseen.commands.doctor import doctor
-
-        return doctor
-
-    parser = add_command(
-        commands,
-        "doctor",
-        "what this machine has, and what a data folder holds or lacks",
-        load,
-    )
+    parser = add_command(commands, "doctor", "what this machine has, and what a data folder holds or lacks")
     parser.add_argument(
         "path",
         type=Path,
@@ -85,7 +63,5 @@ def doctor(commands: Any) -> None:
     )
     more = "also train a few steps on these images, and say how long a training takes here"
     parser.add_argument("--time", action="store_true", dest="timed", help=more)
-    more = "one setting of that training; repeatable"
-    parser.add_argument("--set", action="append", default=[], dest="settings", metavar="KEY=VALUE", help=more)
-    parser.add_argument("--camera-pattern", metavar="REGEX", help="where file names hold the camera")
-    parser.add_argument("--identity-pattern", metavar="REGEX", help="where file names hold the person")
+    add_settings(parser, "one setting of that training; repeatable")
+    add_patterns(parser)

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import argparse
 from pathlib import Path
 from typing import Any
 
-from reseen.cli.embed import footage_options
 from reseen.cli.parser import Parser, add_command
 
 PLACES = "folder, s3://BUCKET/PREFIX or qdrant://HOST:PORT/NAME"
 UTC_HINT = "like 2026-05-01T14:30 (UTC) or 2026-05-01T14:30+02:00"
 
 
+def embed(commands: Any) -> None:
+    text = "features of the persons in crops, scenes and videos, with where and when; resumable"
+    parser = add_command(commands, "embed", text)
+    _footage(parser)
+    parser.add_argument("--out", type=Path, required=True, metavar="FEATURES", help="folder to write to")
+    parser.add_argument("--resume", action="store_true", help="go on where FEATURES ends")
+
+
 def index(commands: Any) -> None:
-    def load() -> Callable[..., object]:
-        from reseen.commands.index import index
-
-        return index
-
     text = "find the persons in images, scenes or videos and add them to a gallery"
-    parser = add_command(commands, "index", text, load)
-    footage_options(parser)
+    parser = add_command(commands, "index", text)
+    _footage(parser)
     parser.add_argument("--gallery", required=True, metavar="G", help=PLACES)
     parser.add_argument("--resume", action="store_true", help="leave out what the gallery holds already")
     more = "what names of sources begin with, to tell two folders with the same names apart"
@@ -30,12 +32,7 @@ def index(commands: Any) -> None:
 
 
 def search(commands: Any) -> None:
-    def load() -> Callable[..., object]:
-        from reseen.commands.search import search
-
-        return search
-
-    parser = add_command(commands, "search", "find the person of an image in a gallery", load)
+    parser = add_command(commands, "search", "find the person of an image in a gallery")
     _place(parser)
     parser.add_argument("image", type=Path, metavar="IMAGE", help="image of the person")
     more = "where the person is in it, pixels (default: a crop's all, a scene's surest)"
@@ -60,14 +57,7 @@ def search(commands: Any) -> None:
 
 
 def forget(commands: Any) -> None:
-    def load() -> Callable[..., object]:
-        from reseen.commands.forget import forget
-
-        return forget
-
-    parser = add_command(
-        commands, "forget", "erase rows of a gallery, and prove that their bytes are gone", load
-    )
+    parser = add_command(commands, "forget", "erase rows of a gallery, and prove that their bytes are gone")
     _place(parser)
     more = "numbers of rows, as reseen search shows them"
     parser.add_argument(
@@ -94,23 +84,13 @@ def forget(commands: Any) -> None:
 
 
 def gallery(commands: Any) -> None:
-    def load() -> Callable[..., object]:
-        from reseen.commands.gallery import gallery
-
-        return gallery
-
-    parser = add_command(commands, "gallery", "what a gallery holds; a copy of it", load)
+    parser = add_command(commands, "gallery", "what a gallery holds; a copy of it")
     _place(parser)
     parser.add_argument("--copy-to", metavar="G", help="copy all rows into another folder or address")
 
 
 def serve(commands: Any) -> None:
-    def load() -> Callable[..., object]:
-        from reseen.commands.serve import serve
-
-        return serve
-
-    parser = add_command(commands, "serve", "a search page and an HTTP API of a gallery", load)
+    parser = add_command(commands, "serve", "a search page and an HTTP API of a gallery")
     _place(parser)
     _run(parser)
     more = "what finds the persons of a picture, for a model of crops (YOLOX)"
@@ -133,3 +113,35 @@ def _place(parser: Parser) -> None:
 def _run(parser: Parser) -> None:
     more = "the model (default: where it was when the gallery was indexed)"
     parser.add_argument("--run", type=Path, metavar="RUN", help=more)
+
+
+def _footage(parser: Parser) -> None:
+    """What is looked at, by which model, and how: the words that `embed` and `index` share."""
+    parser.add_argument("run", type=Path, metavar="RUN", help="run folder or checkpoint file")
+    parser.add_argument(
+        "path",
+        type=Path,
+        metavar="PATH",
+        help="folder of crops, scenes or videos; data set, CSV manifest or COCO .json; or one file",
+    )
+    more = "finds the persons, in place of RUN: a YOLOX model (the extra [export])"
+    parser.add_argument("--detector", type=Path, metavar="FILE.onnx", help=more)
+    more = "persons are where PATH's own annotations say: COCO .json, PRW, CUHK-SYSU"
+    parser.add_argument("--annotated", action="store_true", help=more)
+    more = "of a detected person (default: 0.5, with --detector 0.3)"
+    parser.add_argument("--min-score", type=float, metavar="P", help=more)
+    more = "between the frames of a video that are looked at, e.g. 0.5s (default), 2s"
+    parser.add_argument("--every", type=_seconds, default=0.5, metavar="TIME", help=more)
+    more = "of those frames only the ones that a decoder reads alone: far quicker"
+    parser.add_argument("--keyframes", action="store_true", help=more)
+    more = "where file names hold the camera, e.g. 'cam(\\d+)'"
+    parser.add_argument("--camera-pattern", metavar="REGEX", help=more)
+    more = "where file names hold the time at which they begin, e.g. '(\\d{8}_\\d{6})' (UTC)"
+    parser.add_argument("--time-pattern", metavar="REGEX", help=more)
+
+
+def _seconds(word: str) -> float:
+    try:
+        return float(word.removesuffix("s"))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{word!r} is no time in seconds, like 0.5s") from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, NoReturn
 
 from reseen.errors import ReseenError
@@ -38,8 +38,17 @@ class Parser(argparse.ArgumentParser):
         return ReseenError(f"unknown {what.lower()} {word}: {hint}")
 
 
-def add_command(commands: Any, name: str, text: str, load: Callable[[], Callable[..., object]]) -> Parser:
-    """A command; ``load`` imports the function that does it, for torch takes seconds."""
+def add_command(commands: Any, name: str, text: str) -> Parser:
     parser: Parser = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
-    parser.set_defaults(load=load)
     return parser
+
+
+def add_patterns(parser: Parser) -> None:
+    text = "where file names hold the camera, e.g. 'cam(\\d+)' (folders of images)"
+    parser.add_argument("--camera-pattern", metavar="REGEX", help=text)
+    text = "where file names hold the person, e.g. '^([^/]+)/' for a folder per person (folders of images)"
+    parser.add_argument("--identity-pattern", metavar="REGEX", help=text)
+
+
+def add_settings(parser: Parser, text: str) -> None:
+    parser.add_argument("--set", action="append", default=[], dest="settings", metavar="KEY=VALUE", help=text)
