@@ -130,7 +130,7 @@ def test_pages_hold_everybody_once_also_when_rows_are_added_between_them(tmp_pat
 def test_a_match_says_how_sure_it_is(state: Served, client: TestClient) -> None:
     query = query_for(client, RED)
     page = search(client, query=query, limit=42)
-    hits = state.gallery.search(state.queries.feature(query), 42)
+    hits = state.gallery.search(state.queries[query].feature, 42)
     assert page["no_probability"] is None
     for match, hit in zip(page["matches"], hits, strict=True):
         sure = match["probability"]
@@ -160,7 +160,7 @@ def test_a_query_of_several_images_has_no_probability_and_says_so(client: TestCl
 
 
 def test_a_page_ends_where_the_hits_do(state: Served, client: TestClient) -> None:
-    feature = state.queries.feature(query_for(client, RED))
+    feature = state.queries[query_for(client, RED)].feature
     asked: list[int] = []
 
     def first(k: int) -> list[Any]:
@@ -191,9 +191,9 @@ def test_right_and_wrong_rows_make_a_query_of_its_own(state: Served, client: Tes
     answer = client.post("/api/refine", json={"query": first, "right": [8, 9], "wrong": [16]}).json()
     assert (answer["right"], answer["wrong"]) == (2, 1)
     rows = state.gallery.held.vectors(np.array([8, 9, 16])).astype(np.float64)
-    good = np.mean([state.queries.feature(first), rows[0], rows[1]], axis=0)
+    good = np.mean([state.queries[first].feature, rows[0], rows[1]], axis=0)
     expected = unit((good - WRONG * rows[2])[None].astype(np.float32))[0]
-    np.testing.assert_allclose(state.queries.feature(answer["query"]), expected, atol=1e-5)
+    np.testing.assert_allclose(state.queries[answer["query"]].feature, expected, atol=1e-5)
     assert answer["query"] != first
     assert rows_of(search(client, query=answer["query"], limit=3))[0] // SHOTS == 1
 

@@ -388,14 +388,14 @@ def test_queries_are_forgotten_after_a_while(monkeypatch: pytest.MonkeyPatch) ->
     assert first != second
     assert len(first) == 22
     clock[0] += memory.SECONDS - 1
-    assert queries.feature(first)[0] == 1  # counts from its last use
+    assert queries[first].feature[0] == 1  # counts from its last use
     clock[0] += 2
     with pytest.raises(ProblemError, match="no more"):
-        queries.feature(second)
-    assert queries.feature(first)[0] == 1
+        queries[second]
+    assert queries[first].feature[0] == 1
     clock[0] += memory.SECONDS + 1
     with pytest.raises(ProblemError, match="no more"):
-        queries.feature(first)
+        queries[first]
 
 
 def test_the_longest_unused_go_first() -> None:

@@ -101,7 +101,7 @@ def decoded(data: bytes) -> Pixels:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # on odd metadata; sizes are checked here
-            with Image.open(io.BytesIO(data), formats=_formats()) as image:
+            with Image.open(io.BytesIO(data), formats=known_formats()) as image:
                 return _rgb(image)
     except BadImageError:
         raise
@@ -128,7 +128,7 @@ def check_size(width: int, height: int) -> None:
 
 
 @cache
-def _formats() -> tuple[str, ...]:
+def known_formats() -> tuple[str, ...]:
     """Of :data:`FORMATS`, those this Pillow knows (AVIF since 11.3); it raises KeyError on others."""
     Image.init()
     return tuple(name for name in FORMATS if name in Image.OPEN)

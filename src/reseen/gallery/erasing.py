@@ -23,9 +23,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
+import numpy as np
+from numpy.typing import NDArray
+
+from reseen.errors import ReseenError
 from reseen.files import to_json
 from reseen.gallery.bytes import HEAD, Needles, windows
 from reseen.gallery.places import Rows
+from reseen.gallery.rows import Held
 
 AUDIT = "audit.jsonl"
 
@@ -43,6 +48,44 @@ class Receipt:
     files: int
     bytes: int
     seconds: float
+
+
+def named_rows(
+    held: Held,
+    rows: Sequence[int],
+    sources: str | Iterable[str],
+    tracks: Iterable[tuple[str, int]],
+    *,
+    expired: bool,
+) -> NDArray[np.bool_]:
+    """Which rows are named ``[N]``, as :meth:`reseen.Gallery.matching` takes it.
+
+    Raises:
+        ReseenError: a number of no row.
+    """
+    numbers, sources = held.column("row"), [sources] if isinstance(sources, str) else list(sources)
+    lost = sorted(set(rows) - set(numbers.tolist()))
+    if lost:
+        raise ReseenError(f"the gallery has no row {lost[0]}: reseen search shows the numbers of rows")
+    chosen = np.isin(numbers, rows)
+    if sources:
+        chosen |= held.where(sources=sources)
+    for source, track in tracks:
+        chosen |= held.where(sources=source) & (held.column("track") == track)
+    if expired:
+        chosen |= held.column("expiry") <= time.time()
+    return chosen
+
+
+def check_likeness(like: bool, above: float | None, above_similarity: float | None) -> None:
+    """Raise ReseenError unless somebody who is like an image is named by it and one number, or not at all."""
+    if like != (above is not None) + (above_similarity is not None):
+        raise ReseenError(
+            "who is like somebody is said by two things: the image, and the probability above which (--above), or the "
+            "similarity (--above-similarity)"
+        )
+    if above is not None and not 0 < above <= 1:
+        raise ReseenError(f"{above:g} is no probability: give one above 0 and up to 1, like 0.9")
 
 
 def erase(store: Rows, rows: Sequence[int], why: str) -> Receipt:
@@ -71,7 +114,8 @@ def erase(store: Rows, rows: Sequence[int], why: str) -> Receipt:
         proof.bytes,
         round(time.perf_counter() - started, 3),
     )
-    store.files.note(AUDIT, to_json(asdict(receipt)))
+    audit = store.files.read(AUDIT).decode()  # neither object storage nor Qdrant can append
+    store.files.write(AUDIT, f"{audit}{to_json(asdict(receipt))}\n")
     store.files.remove(_note(store))
     return receipt
 

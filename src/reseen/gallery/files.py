@@ -30,7 +30,7 @@ def is_qdrant(place: str) -> bool:
 
 class Files:
     """Everything below ``place``: a folder, or ``s3://bucket/prefix`` (keys, endpoint and region from the
-    environment, as S3's own tools read them)."""
+    environment, as S3's own tools read them; all but the endpoint are read by Arrow)."""
 
     def __init__(self, place: str) -> None:
         self.place = place
@@ -41,13 +41,14 @@ class Files:
 
     def names(self) -> list[str]:
         """All files, relative, sorted; none where nothing is."""
-        where = fs.FileSelector(self.root, recursive=True, allow_not_found=True)
-        found = self.system.get_file_info(where)
-        return sorted(one.path[len(self.root) + 1 :] for one in found if one.type == fs.FileType.File)
+        return sorted(one.path[len(self.root) + 1 :] for one in self._all() if one.is_file)
 
     def size(self) -> int:
+        return sum(one.size or 0 for one in self._all())
+
+    def _all(self) -> list[fs.FileInfo]:
         where = fs.FileSelector(self.root, recursive=True, allow_not_found=True)
-        return sum(one.size or 0 for one in self.system.get_file_info(where))
+        return list(self.system.get_file_info(where))
 
     def has(self, name: str) -> bool:
         return bool(self.system.get_file_info(f"{self.root}/{name}").is_file)
@@ -69,10 +70,6 @@ class Files:
             return b""
         with self.system.open_input_stream(f"{self.root}/{name}") as file:
             return bytes(file.read())
-
-    def note(self, name: str, line: str) -> None:
-        """Add a line to a file."""
-        self.write(name, self.read(name).decode() + line + "\n")  # object storage cannot append
 
     def write(self, name: str, content: str) -> None:
         """Object storage replaces a file whole; a folder does so here."""
@@ -110,10 +107,6 @@ def locked(place: str) -> Iterator[None]:
 
 
 def _s3() -> fs.FileSystem:
-    env = os.environ
-    endpoint = env.get("AWS_ENDPOINT_URL") or env.get("AWS_ENDPOINT")
+    endpoint = os.environ.get("AWS_ENDPOINT_URL") or os.environ.get("AWS_ENDPOINT")
     scheme, _, host = endpoint.partition("://") if endpoint else ("https", "", None)
-    given = {"access_key": env.get("AWS_ACCESS_KEY_ID"), "secret_key": env.get("AWS_SECRET_ACCESS_KEY")}
-    given |= {"session_token": env.get("AWS_SESSION_TOKEN"), "endpoint_override": host}
-    given |= {"region": env.get("AWS_REGION") or env.get("AWS_DEFAULT_REGION")}
-    return fs.S3FileSystem(scheme=scheme, **{key: value for key, value in given.items() if value})
+    return fs.S3FileSystem(scheme=scheme, endpoint_override=host)

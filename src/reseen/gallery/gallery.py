@@ -15,10 +15,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from reseen.errors import ReseenError
 from reseen.files import to_json
-from reseen.gallery.erasing import Receipt, erase, unfinished
+from reseen.gallery.erasing import Receipt, check_likeness, erase, named_rows, unfinished
 from reseen.gallery.files import is_remote, locked
 from reseen.gallery.how_sure import HowSure
-from reseen.gallery.naming import check_likeness, named_rows
 from reseen.gallery.places import Rows, copied, models_in, new_rows_at, only_model, rows_at
 from reseen.gallery.queries import about_of, feature_of
 from reseen.gallery.ranking import hits_of
@@ -305,10 +304,9 @@ class Gallery:
 
     def sources(self) -> set[str]:
         """Names of all files of which there are rows."""
-        table = self._held.table
-        return (
-            set() if table is None else {os.fsdecode(name) for name in table["source"].unique().to_pylist()}
-        )
+        if self._held.table is None:
+            return set()
+        return {os.fsdecode(name) for name in self._held.table["source"].unique().to_pylist()}
 
     def copy_to(self, place: str) -> int:
         """Copy all rows, with their numbers, into another gallery; how many.

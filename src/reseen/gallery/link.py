@@ -74,12 +74,8 @@ def answering(place: str) -> Iterator[None]:
 
 def settings_of(address: Address) -> dict[str, Any]:
     """A write is acknowledged by most replicas, and most of them are asked: what was written is read."""
-    most = address.replicas // 2 + 1
-    return {
-        "shard_number": address.shards,
-        "replication_factor": address.replicas,
-        "write_consistency_factor": most,
-    }
+    counts = {"shard_number": address.shards, "replication_factor": address.replicas}
+    return {**counts, "write_consistency_factor": address.replicas // 2 + 1}
 
 
 def pages(

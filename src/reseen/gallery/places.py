@@ -27,9 +27,6 @@ class Notes(Protocol):
 
     def read(self, name: str) -> bytes: ...
     def write(self, name: str, content: str) -> None: ...
-    def note(self, name: str, line: str) -> None:
-        """Add a line."""
-
     def remove(self, name: str) -> None: ...
 
 

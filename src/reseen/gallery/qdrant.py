@@ -11,8 +11,7 @@ from __future__ import annotations
 import base64
 import uuid
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
-from functools import cached_property
+from dataclasses import dataclass, fields, replace
 from typing import Any
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
@@ -37,14 +36,13 @@ class PointNotes:
     """Notes as points without vectors: see :class:`reseen.gallery.places.Notes`."""
 
     def __init__(self, place: str) -> None:
-        self.place, address = place, Address.of(place)
-        self.client, self.collection = connect(address.url), f"{address.name}-notes"
-        self._address = address
+        self.place, self.address = place, Address.of(place)
+        self.client, self.collection = connect(self.address.url), f"{self.address.name}-notes"
 
     def begin(self) -> None:
         with answering(self.place):
             if not self.client.collection_exists(self.collection):
-                settings = settings_of(self._address) | {"shard_number": 1}
+                settings = settings_of(self.address) | {"shard_number": 1}
                 self.client.create_collection(self.collection, vectors_config={}, **settings)
 
     def all(self) -> dict[str, str]:
@@ -69,9 +67,6 @@ class PointNotes:
             point = models.PointStruct(id=_note(name), vector={}, payload={"name": name, "content": content})
             self.client.upsert(self.collection, [point], ordering="strong")
 
-    def note(self, name: str, line: str) -> None:
-        self.write(name, self.read(name).decode() + line + "\n")
-
     def remove(self, name: str) -> None:
         with answering(self.place):
             self.client.delete(self.collection, [_note(name)], ordering="strong")
@@ -95,15 +90,12 @@ class Collection:
 
     def __init__(self, place: str, about: About) -> None:
         self.place, self.about, self.files = place, about, PointNotes(place)
-        self._client, address = self.files.client, Address.of(place)
-        self._name = f"{address.name}-{about.fingerprint.replace('+', '-')}"
+        self._client = self.files.client
+        self._name = f"{self.files.address.name}-{about.fingerprint.replace('+', '-')}"
         self._record = f"model-{about.fingerprint}"
+        self.away = Compared(place, self._client, self._name, about.dim)
         self._erasures = 0  # of which the rows that are held know
         self._erased: list[int] = []  # last
-
-    @cached_property
-    def away(self) -> Compared:
-        return Compared(self.place, self._client, self._name, self.about.dim)
 
     @classmethod
     def all(cls, place: str) -> list[Collection]:
@@ -138,7 +130,7 @@ class Collection:
                     optimizers_config=models.OptimizersConfigDiff(
                         deleted_threshold=0.0, vacuum_min_vector_number=100
                     ),
-                    **settings_of(Address.of(place)),
+                    **settings_of(rows.files.address),
                 )
         rows._keep(Moment(0, 0))
         return rows
@@ -212,14 +204,13 @@ class Collection:
                     for row, vector in zip(some.drop(["vector"]).to_pylist(), vectors, strict=True)
                 ]
                 self._client.upsert(self._name, points, wait=True, ordering="strong")
-        self._keep(Moment(numbers[-1] + 1, now.erasures, now.calibration))
+        self._keep(replace(now, next=numbers[-1] + 1))
 
     def calibration(self, now: Moment) -> str:
         return now.calibration
 
     def keep_calibration(self, text: str) -> None:
-        now = self.latest()
-        self._keep(Moment(now.next, now.erasures, text))
+        self._keep(replace(self.latest(), calibration=text))
 
     def _keep(self, now: Moment) -> None:
         words = {"reseen.gallery": FORMAT, **vars(self.about), **vars(now)}
@@ -238,7 +229,7 @@ class Collection:
                 some = [*map(int, rows[start : start + PAGE])]
                 count += len(self._client.retrieve(self._name, some, with_payload=False))
                 self._client.delete(self._name, some, wait=True, ordering="strong")
-        self._keep(Moment(now.next, now.erasures + 1, now.calibration))
+        self._keep(replace(now, erasures=now.erasures + 1))
         self._erased = [*map(int, rows)]
         return count
 
@@ -266,16 +257,13 @@ def _note(name: str) -> str:
 
 def _payload(row: dict[str, Any]) -> dict[str, Any]:
     """What is known about a row, as JSON: no bytes, no nan."""
-    words = {"source": quote_from_bytes(row["source"], "/ "), "thumbnail": _text(row["thumbnail"])}
+    picture = base64.b64encode(row["thumbnail"]).decode()
+    words = {"source": quote_from_bytes(row["source"], "/ "), "thumbnail": picture}
     for name, value in row.items():
         nothing = DETAILS[name][1] if name in DETAILS else None
         if name not in ("row", *words) and value != nothing and value == value:
             words[name] = value
     return words
-
-
-def _text(content: bytes) -> str:
-    return base64.b64encode(content).decode()
 
 
 def _details(points: Sequence[Any]) -> dict[str, list[Any]]:

@@ -22,7 +22,6 @@ from reseen.gallery.scoring import Block
 from reseen.records import UNKNOWN_CAMERA
 
 NONE = -1  # frame and track of a person who was seen in an image
-UNIT_TOLERANCE = 1e-2  # on the length of a feature
 SMALL = 4096  # rows: a block below takes those that follow, or many small additions make many blocks
 # Everything but the vector, and what stands where nothing is known. Names of files are bytes: not all are UTF-8.
 DETAILS: dict[str, tuple[pa.DataType, Any]] = {
@@ -36,7 +35,8 @@ DETAILS: dict[str, tuple[pa.DataType, Any]] = {
     "track": (pa.int64(), NONE),  # one number for each walk through a video
     "expiry": (pa.float64(), math.nan),  # when the row has to go: seconds since 1970, UTC
 }
-PLURALS = {"seconds": "seconds", "box": "boxes", "expiry": "expiries"}  # of many rows
+IRREGULAR = {"seconds": "seconds", "box": "boxes", "expiry": "expiries"}
+PLURALS = {name: IRREGULAR.get(name, f"{name}s") for name in DETAILS}  # as they are given, of many rows
 HELD = ["row", *DETAILS]  # in memory, beside the vectors
 When = float | str | datetime
 
@@ -94,15 +94,15 @@ def new_rows(features: ArrayLike, details: dict[str, Any], thumbnails: Sequence[
         "thumbnail": [b""] * count if thumbnails is None else list(thumbnails),
     }
     for name, (kind, nothing) in DETAILS.items():
-        given = details.pop(PLURALS.get(name, f"{name}s"), None)
+        given = details.pop(PLURALS[name], None)
         if given is None and name == "source":
             raise ReseenError("rows need sources: the path of each image, relative to a root")
         try:
             columns[name] = _column(name, kind, [nothing] * count if given is None else given)
         except (TypeError, ValueError, pa.ArrowException) as error:
-            raise ReseenError(f"{PLURALS.get(name, f'{name}s')} of rows cannot be used ({error})") from error
+            raise ReseenError(f"{PLURALS[name]} of rows cannot be used ({error})") from error
     if details:
-        known = ", ".join(PLURALS.get(name, f"{name}s") for name in DETAILS)
+        known = ", ".join(PLURALS.values())
         raise ReseenError(f"rows have no {sorted(details)[0]}: they have {known}, thumbnails")
     wrong = {name: len(column) for name, column in columns.items() if len(column) != count}
     if wrong:

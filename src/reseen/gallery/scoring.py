@@ -150,12 +150,8 @@ def _score_scattered(block: Block, rows: Indices, query: Floats, out: Floats, st
     """Rows that do not follow each other, four at a time: the memory is waited for once (3.9 ms in place of 6.5)."""
     for place in range(start, stop, 4):
         places = (place, min(place + 1, stop - 1), min(place + 2, stop - 1), min(place + 3, stop - 1))
-        a, b, c, d = (
-            block[rows[places[0]]],
-            block[rows[places[1]]],
-            block[rows[places[2]]],
-            block[rows[places[3]]],
-        )
+        a, b = block[rows[places[0]]], block[rows[places[1]]]
+        c, d = block[rows[places[2]]], block[rows[places[3]]]
         totals = (np.float32(0), np.float32(0), np.float32(0), np.float32(0))
         for i in range(len(query)):
             value = query[i]

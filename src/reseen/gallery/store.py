@@ -54,7 +54,8 @@ class Proof:
 
 
 class Store:
-    """The table of one model. Every error of the database is one line that names the gallery."""
+    """The table of one model: see :class:`reseen.gallery.places.Rows`. Every error of the database is one line that
+    names the gallery."""
 
     def __init__(self, place: str, about: About, table: Any) -> None:
         self.place, self.about, self._table = place, about, table
@@ -100,34 +101,28 @@ class Store:
             yield from dataset.scanner(columns, filter=above, batch_size=BATCH).to_batches()
 
     def kept(self, dataset: Any, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Which of these rows, that once were there, still are."""
         with answering(self.place):
             if int(dataset.count_rows()) == len(rows):
                 return np.ones(len(rows), dtype=np.bool_)
             return np.isin(rows, _numbers(dataset))
 
     def append(self, rows: pa.Table) -> None:
-        """All rows or none."""
         with answering(self.place):
             self._table.add(rows)
 
     def next_number(self, free: int) -> int:
-        """The number of the next row, ``free`` or above: those of erased rows are not given again."""
         return max(free, int(self.latest().config().get(NEXT, "0")))
 
     def whole(self) -> Iterator[pa.Table]:
-        """All columns of all rows, some at a time, in order."""
         with answering(self.place):
             for batch in self.latest().scanner(batch_size=BATCH).to_batches():
                 yield pa.Table.from_batches([batch])
 
     def calibration(self, dataset: Any) -> str:
-        """What :meth:`keep_calibration` was given last; "" where it never was."""
         with answering(self.place):
             return str(dataset.config().get(CALIBRATION, ""))
 
     def keep_calibration(self, text: str) -> None:
-        """Note how sure the table's model is; it lies beside the rows and is seen with their next version."""
         with answering(self.place):
             self.latest().update_config({CALIBRATION: text})
 
@@ -201,11 +196,8 @@ class Store:
             return len(dataset.get_fragments()) > SMALL_FRAGMENTS + int(dataset.count_rows()) // FRAGMENT
 
     def thumbnails(self, rows: Sequence[int], places: Sequence[int] = ()) -> dict[int, bytes]:
-        """JPEG files by row number; rows that are no more are left out.
-
-        ``places``: where the rows were in the table when somebody looked. They are read there, and the whole column of
-        numbers only for rows that are not there any more, because others before them were erased.
-        """
+        """Read at ``places``, and the whole column of numbers only for rows that are not there any more, because others
+        before them were erased."""
         with answering(self.place):
             dataset, columns = self.latest(), ["row", "thumbnail"]
             count = int(dataset.count_rows())
@@ -245,10 +237,9 @@ def _connect(place: str) -> Any:
 def _opened(place: str, database: Any, name: str) -> tuple[About, Any]:
     table = database.open_table(name)
     words = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
-    if words.get("reseen.gallery") != FORMAT:
-        what = (
-            f"of version {words['reseen.gallery']}" if "reseen.gallery" in words else "no gallery of reseen"
-        )
+    version = words.get("reseen.gallery")
+    if version != FORMAT:
+        what = "no gallery of reseen" if version is None else f"of version {version}"
         raise ReseenError(
             f"{place} is {what}, and this reseen reads version {FORMAT}: index again into another"
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
@@ -11,8 +11,7 @@ from reseen.gallery.rows import seconds_since_1970
 from reseen.gallery.server import schemas as s
 from reseen.gallery.server.grouping import MOST_ROWS
 from reseen.gallery.server.guard import COOKIE, Token
-from reseen.gallery.server.jobs import Job
-from reseen.gallery.server.paging import Cursor
+from reseen.gallery.server.paging import MOST, Cursor
 from reseen.gallery.server.problems import ProblemError, described
 from reseen.gallery.server.state import Served
 from reseen.gallery.server.uploads import upload
@@ -31,6 +30,10 @@ PICTURE: dict[str, Any] = {
             for kind in ("image/jpeg", "image/png", "image/webp", "application/octet-stream")
         },
     }
+}
+JPEG: dict[str, Any] = {
+    "response_class": Response,
+    "responses": {200: {"content": {"image/jpeg": {}}}, **described(404)},
 }
 
 
@@ -126,7 +129,7 @@ def refine(given: s.Refine, state: State) -> s.Refined:
 )
 def export(given: Annotated[s.Export, Query()], state: State) -> Response:
     """The first 10,000 matches of a query as CSV."""
-    content = csv_of(state.all_hits(given.query, filters_of(given)))
+    content = csv_of(state.first(given.query, MOST, filters_of(given)))
     name = {"content-disposition": 'attachment; filename="matches.csv"'}
     return Response(content, headers=name, media_type="text/csv")
 
@@ -153,35 +156,24 @@ def add_rows(
 
 @api.get("/api/rows/{row}", responses=described(404))
 def read_row(row: RowNumber, state: State) -> s.Shown:
-    found = state.rows([row])
-    if not found:
-        raise ProblemError(404, "there is no such row")
-    return row_of(found[0], state.scenes)
+    return row_of(state.row(row), state.scenes)
 
 
-@api.get(
-    "/api/rows/{row}/thumbnail",
-    response_class=Response,
-    responses={200: {"content": {"image/jpeg": {}}}, **described(404)},
-)
+@api.get("/api/rows/{row}/thumbnail", **JPEG)
 def read_thumbnail(row: RowNumber, state: State) -> Response:
     return Response(state.thumbnail(row), media_type="image/jpeg")
 
 
-@api.get(
-    "/api/rows/{row}/scene",
-    response_class=Response,
-    responses={200: {"content": {"image/jpeg": {}}}, **described(404)},
-)
+@api.get("/api/rows/{row}/scene", **JPEG)
 def read_scene(row: RowNumber, state: State) -> Response:
     """The picture or frame that the row was seen in, with the person outlined."""
-    return Response(state.scene(row), media_type="image/jpeg")
+    return Response(state.scenes.picture(state.row(row)), media_type="image/jpeg")
 
 
 @api.post("/api/groups", status_code=202, responses=described(409))
 def make_groups(state: State) -> s.JobBody:
     """Group the whole gallery: a job, unless nothing changed since the last one."""
-    return job_of(state.start_groups())
+    return state.start_groups()
 
 
 @api.get("/api/groups", responses=described(409))
@@ -218,24 +210,14 @@ def preview_forget(given: s.Naming, state: State) -> s.Named:
 @api.post("/api/forget", status_code=202, responses=described())
 def forget(given: s.Forget, state: State) -> s.JobBody:
     """Erase rows so that their bytes are gone: a job."""
-    return job_of(state.start_forget(given.rows))
+    return state.start_forget(given.rows)
 
 
 @api.get("/api/jobs/{job}", responses=described(404))
 def read_job(job: Annotated[str, Path(pattern=s.NAME)], state: State) -> s.JobBody:
-    return job_of(state.jobs.get(job))
-
-
-def job_of(job: Job) -> s.JobBody:
-    return s.JobBody(job=job.name, kind=job.kind, state=job.state, detail=job.detail)
+    return state.jobs.get(job)
 
 
 def filters_of(given: s.Filters) -> dict[str, Any]:
     """As :meth:`reseen.Gallery.search` takes them."""
-    filters: dict[str, Any] = {
-        name: value for name in ("cameras", "not_cameras") if (value := getattr(given, name))
-    }
-    for name in ("after", "before"):
-        if (when := getattr(given, name)) is not None:
-            filters[name] = when if when.tzinfo else when.replace(tzinfo=UTC)
-    return filters
+    return given.model_dump(include=set(s.Filters.model_fields), exclude_defaults=True)

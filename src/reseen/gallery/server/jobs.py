@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 import secrets
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Literal
 
 from reseen.errors import ReseenError
-from reseen.gallery.server.problems import ProblemError
+from reseen.gallery.server.problems import LOG, ProblemError, problem_of
+from reseen.gallery.server.schemas import JobBody as Job
 
-LOG = logging.getLogger("reseen.server")
 KEPT = 100  # jobs whose end can be asked for
 WAITING = 10  # that may wait
-State = Literal["waiting", "running", "done", "failed"]
-
-
-@dataclass
-class Job:
-    """``detail`` says how it ended."""
-
-    name: str
-    kind: Literal["groups", "forget"]
-    state: State = "waiting"
-    detail: str = ""
 
 
 class Jobs:
@@ -41,14 +28,14 @@ class Jobs:
         Raises:
             ProblemError: many wait already.
         """
-        job = Job(secrets.token_urlsafe(16), kind)
+        job = Job(job=secrets.token_urlsafe(16), kind=kind, state="waiting", detail="")
         with self._lock:
             unfinished = [one for one in self._jobs.values() if one.state in ("waiting", "running")]
             if len(unfinished) >= WAITING:
                 raise ProblemError(503, f"{len(unfinished)} jobs wait already: try again when they are done")
             for name in list(self._jobs)[: max(0, len(self._jobs) + 1 - KEPT)]:
                 del self._jobs[name]
-            self._jobs[job.name] = job
+            self._jobs[job.job] = job
         self._worker.submit(self._do, job, work)
         return job
 
@@ -65,14 +52,12 @@ class Jobs:
     def _do(self, job: Job, work: Callable[[], str]) -> None:
         job.state = "running"
         try:
-            detail, state = work(), "done"
-        except ProblemError as error:
-            detail, state = error.detail, "failed"
-        except ReseenError as error:
-            LOG.error("%s", error)
-            detail, state = "the gallery cannot be used at the moment: the server's log says why", "failed"
-        except Exception:  # whatever it is: nobody else waits for this thread, and its job would run for ever
-            LOG.exception("a job failed")
-            detail, state = "an error of the server: its log says more", "failed"
-        job.detail = detail  # before the state: whoever sees the end sees how
-        job.state = "done" if state == "done" else "failed"
+            job.detail = work()  # before the state: whoever sees the end sees how
+            job.state = "done"
+        except (
+            Exception
+        ) as error:  # whatever it is: nobody else waits for this thread, and its job would run for ever
+            if not isinstance(error, ProblemError | ReseenError):
+                LOG.exception("a job failed")
+            job.detail = problem_of(error).detail
+            job.state = "failed"

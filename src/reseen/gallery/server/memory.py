@@ -6,6 +6,7 @@ import secrets
 import threading
 import time
 from collections import OrderedDict
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -15,7 +16,6 @@ from reseen.gallery.server.problems import ProblemError
 
 SECONDS = 1800.0  # for which a query is remembered after its last use
 QUERIES = 5000  # that are remembered at most: 40 MB of 2048 dimensions; the longest unused goes first
-Feature = NDArray[np.float32]
 Key = TypeVar("Key")
 Value = TypeVar("Value")
 
@@ -26,11 +26,13 @@ class Recent(Generic[Key, Value]):
     def __init__(self, most: int, seconds: float) -> None:
         self.most, self.seconds = most, seconds
         self._values: OrderedDict[Key, tuple[float, Value]] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def __setitem__(self, key: Key, value: Value) -> None:
         with self._lock:
-            self._put(key, value)
+            self._values[key] = (time.monotonic(), value)
+            self._values.move_to_end(key)
+            self._forget_old()
 
     def get(self, key: Key) -> Value | None:
         with self._lock:
@@ -38,7 +40,7 @@ class Recent(Generic[Key, Value]):
             found = self._values.get(key)
             if found is None:
                 return None
-            self._put(key, found[1])
+            self[key] = found[1]
             return found[1]
 
     def pop(self, key: Key) -> None:
@@ -50,11 +52,6 @@ class Recent(Generic[Key, Value]):
             self._forget_old()
             return len(self._values)
 
-    def _put(self, key: Key, value: Value) -> None:
-        self._values[key] = (time.monotonic(), value)
-        self._values.move_to_end(key)
-        self._forget_old()
-
     def _forget_old(self) -> None:
         """The longest unused come first."""
         oldest = time.monotonic() - self.seconds
@@ -65,25 +62,27 @@ class Recent(Generic[Key, Value]):
             self._values.popitem(last=False)
 
 
+@dataclass(frozen=True)
+class Query:
+    """A feature ``[D]``, and whether it is made of several images."""
+
+    feature: NDArray[np.float32]
+    refined: bool
+
+
 class Queries:
-    """Features ``[D]`` by names that nobody guesses, and whether they are made of several images."""
+    """Queries by names that nobody guesses."""
 
     def __init__(self) -> None:
-        self._features: Recent[str, tuple[Feature, bool]] = Recent(QUERIES, SECONDS)
+        self._queries: Recent[str, Query] = Recent(QUERIES, SECONDS)
 
-    def remember(self, feature: Feature, *, refined: bool = False) -> str:
+    def remember(self, feature: NDArray[np.float32], *, refined: bool = False) -> str:
         name = secrets.token_urlsafe(16)
-        self._features[name] = (feature, refined)
+        self._queries[name] = Query(feature, refined)
         return name
 
-    def feature(self, name: str) -> Feature:
-        return self._get(name)[0]
-
-    def refined(self, name: str) -> bool:
-        return self._get(name)[1]
-
-    def _get(self, name: str) -> tuple[Feature, bool]:
-        found = self._features.get(name)
+    def __getitem__(self, name: str) -> Query:
+        found = self._queries.get(name)
         if found is None:
             raise ProblemError(
                 404, "this query is no more (they are kept for half an hour): find the person again"

@@ -37,6 +37,16 @@ class ProblemError(Exception):
         self.status, self.detail = status, detail
 
 
+def problem_of(error: Exception) -> ProblemError:
+    """What is said of an error outside; of folders, which are nobody's business there, the log says more."""
+    if isinstance(error, ProblemError):
+        return error
+    if isinstance(error, ReseenError):
+        LOG.error("%s", error)
+        return ProblemError(503, "the gallery cannot be used at the moment: the server's log says why")
+    return ProblemError(500, "an error of the server: its log says more")
+
+
 def problem(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
     body = ProblemBody(title=HTTPStatus(status).phrase, status=status, detail=detail)
     return Response(body.model_dump_json(), status, headers, MEDIA_TYPE)
@@ -46,8 +56,11 @@ def answer_problems(app: FastAPI) -> None:
     """Have every error of ``app`` answered so."""
 
     @app.exception_handler(ProblemError)
-    def own(request: Request, error: ProblemError) -> Response:
-        return problem(error.status, error.detail)
+    @app.exception_handler(ReseenError)
+    @app.exception_handler(Exception)  # which is raised again for the server's log
+    def own(request: Request, error: Exception) -> Response:
+        told = problem_of(error)
+        return problem(told.status, told.detail)
 
     @app.exception_handler(HTTPException)
     def of_framework(request: Request, error: HTTPException) -> Response:
@@ -59,18 +72,9 @@ def answer_problems(app: FastAPI) -> None:
         where = ".".join(str(part) for part in first["loc"] if isinstance(part, str) and part.isidentifier())
         return problem(422, f"{where}: {first['msg']}")
 
-    @app.exception_handler(ReseenError)
-    def of_gallery(request: Request, error: ReseenError) -> Response:
-        LOG.error("%s", error)  # it names folders, which are nobody's business outside
-        return problem(503, "the gallery cannot be used at the moment: the server's log says why")
-
     @app.exception_handler(ClientDisconnect)
     def gone(request: Request, error: ClientDisconnect) -> Response:
         return problem(400, "the request ended early")  # nobody reads it; but it is no error of the server
-
-    @app.exception_handler(Exception)
-    def unexpected(request: Request, error: Exception) -> Response:
-        return problem(500, "an error of the server: its log says more")
 
 
 def described(*statuses: int) -> dict[int | str, dict[str, object]]:

@@ -88,13 +88,8 @@ def outlined(picture: Image.Image, box: tuple[float, float, float, float]) -> by
     scale = picture.width / width
     line = max(2, round(max(picture.size) / 300))
     brush = ImageDraw.Draw(picture)
-    for colour, out in (("black", line), ("white", 0)):  # seen on any ground
-        corners = (
-            scale * x1 - line - out,
-            scale * y1 - line - out,
-            scale * x2 + line + out,
-            scale * y2 + line + out,
-        )
+    for colour, out in (("black", 2 * line), ("white", line)):  # seen on any ground
+        corners = (scale * x1 - out, scale * y1 - out, scale * x2 + out, scale * y2 + out)
         brush.rectangle(corners, outline=colour, width=line)
     file = io.BytesIO()
     picture.save(file, "JPEG", quality=QUALITY)

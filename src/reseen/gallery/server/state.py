@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from reseen.config import ClusterConfig
 from reseen.errors import ReseenError
@@ -19,12 +20,12 @@ from reseen.gallery.gallery import Gallery
 from reseen.gallery.how_sure import REFINED
 from reseen.gallery.rows import NONE, Hit, unit
 from reseen.gallery.server.grouping import LEAST_ROWS, MOST_ROWS, Groups, groups_of
-from reseen.gallery.server.jobs import Job, Jobs
+from reseen.gallery.server.jobs import Jobs
 from reseen.gallery.server.memory import SECONDS, Queries, Recent
-from reseen.gallery.server.paging import MOST, Cursor, page_of
+from reseen.gallery.server.paging import Cursor, page_of
 from reseen.gallery.server.problems import ProblemError
 from reseen.gallery.server.scenes import NO_SCENES, Scenes
-from reseen.gallery.server.schemas import Naming
+from reseen.gallery.server.schemas import JobBody, Naming
 from reseen.gallery.server.uploads import Limits, boxes_of, picture_of
 from reseen.records import SceneDetections
 
@@ -57,7 +58,7 @@ class Served:
         self.scenes, self.limits = scenes, limits or Limits()
         self.queries, self.jobs = Queries(), Jobs()
         self.groups: Groups | None = None
-        self._grouping: Job | None = None
+        self._grouping: JobBody | None = None
         self._thumbnails: Recent[int, bytes] = Recent(THUMBNAILS, SECONDS)
         self._model = threading.Lock()
 
@@ -69,40 +70,40 @@ class Served:
         Raises:
             ProblemError: no usable picture or box, or more boxes than :class:`Limits` has persons.
         """
-        size, found, _ = self._found(data, boxes)
-        most = self.limits.persons
-        kept = SceneDetections(found.boxes[:most], found.scores[:most], found.features[:most])
-        return size, kept, len(found.boxes) - len(kept.boxes)
+        picture, found, left_out = self._found(data, boxes)
+        height, width = picture.shape[1:]
+        return (width, height), found, left_out
 
     def add(
         self, data: bytes, boxes: Sequence[str], camera: int | None, when: float | None
     ) -> tuple[Indices, str]:
         """Add the persons of a picture to the gallery; their numbers, and the source that they are noted under."""
-        _, found, thumbnails = self._found(data, boxes, pictured=True)
+        picture, found, _ = self._found(data, boxes)
         source = f"added/{secrets.token_hex(8)}"  # a name of ours: none comes from a client
-        count = len(thumbnails)
+        count = len(found.boxes)
         if not count:
             raise ProblemError(422, "nobody is found in the picture: give boxes")
-        details: dict[str, Any] = {"sources": [source] * count, "boxes": found.boxes[:count]}
-        details["scores"] = found.scores[:count]
-        if camera is not None:
-            details["cameras"] = [camera] * count
-        if when is not None:
-            details["times"] = [when] * count
-        return self.gallery.add(found.features[:count], thumbnails=thumbnails, **details), source
+        rows = self.gallery.add(
+            found.features,
+            thumbnails=[thumbnail(picture, box) for box in found.boxes],
+            sources=[source] * count,
+            boxes=found.boxes,
+            scores=found.scores,
+            cameras=None if camera is None else [camera] * count,
+            times=None if when is None else [when] * count,
+        )
+        return rows, source
 
-    def _found(
-        self, data: bytes, texts: Sequence[str], *, pictured: bool = False
-    ) -> tuple[tuple[int, int], SceneDetections, list[bytes]]:
-        if len(texts) > self.limits.persons:
-            raise ProblemError(413, f"give at most {self.limits.persons} boxes")
+    def _found(self, data: bytes, texts: Sequence[str]) -> tuple[Tensor, SceneDetections, int]:
+        """The picture, its persons up to the limit, and how many more there were."""
+        most = self.limits.persons
+        if len(texts) > most:
+            raise ProblemError(413, f"give at most {most} boxes")
         with self._model:  # one picture is decoded at a time
             picture = picture_of(data, self.limits)
-            boxes = boxes_of(texts, picture)
-            (found,) = self.finder.find([picture], [boxes])
-            height, width = picture.shape[1:]
-            some = found.boxes[: self.limits.persons] if pictured else []
-            return (width, height), found, [thumbnail(picture, box) for box in some]
+            (found,) = self.finder.find([picture], [boxes_of(texts, picture)])
+        kept = SceneDetections(found.boxes[:most], found.scores[:most], found.features[:most])
+        return picture, kept, len(found.boxes) - len(kept.boxes)
 
     # --- searching ---
 
@@ -110,20 +111,17 @@ class Served:
         self, query: str, limit: int, cursor: Cursor, filters: dict[str, Any]
     ) -> tuple[list[Hit], Cursor | None]:
         """A page of hits; their thumbnails are fetched at once, for they are asked for next."""
-        hits, following = page_of(lambda k: self._first(query, k, filters), cursor, limit)
+        hits, following = page_of(lambda k: self.first(query, k, filters), cursor, limit)
         self.fetch(hit.row for hit in hits)
         return hits, following
 
-    def all_hits(self, query: str, filters: dict[str, Any]) -> list[Hit]:
-        return self._first(query, MOST, filters)
-
-    def _first(self, query: str, k: int, filters: dict[str, Any]) -> list[Hit]:
-        feature, refined = self.queries.feature(query), self.queries.refined(query)
-        return self.gallery.search_many(feature[None], k, refined=refined, **filters)[0]
+    def first(self, query: str, k: int, filters: dict[str, Any]) -> list[Hit]:
+        asked = self.queries[query]
+        return self.gallery.search_many(asked.feature[None], k, refined=asked.refined, **filters)[0]
 
     def why_no_probability(self, query: str) -> str | None:
         """Of the matches of a query; None where they have one."""
-        return REFINED if self.queries.refined(query) else self.gallery.why_no_probability or None
+        return REFINED if self.queries[query].refined else self.gallery.why_no_probability or None
 
     def refine(self, query: str | None, right: Sequence[int], wrong: Sequence[int]) -> str:
         """A query of its own: the mean of the right features (with that of ``query``) minus a part of the wrong ones'.
@@ -131,8 +129,8 @@ class Served:
         Raises:
             ProblemError: nothing is right, a row that is no more, or nothing is left.
         """
-        features = [] if query is None else [self.queries.feature(query)]
-        good = np.array([*features, *self._vectors(right)])
+        asked = None if query is None else self.queries[query]
+        good = np.array([*([] if asked is None else [asked.feature]), *self._vectors(right)])
         bad = self._vectors(wrong)
         if not len(good):
             raise ProblemError(
@@ -143,7 +141,7 @@ class Served:
             (feature,) = unit(mean[None].astype(np.float32))
         except ReseenError as error:
             raise ProblemError(422, "right and wrong rows cancel each other: mark others") from error
-        refined = len(good) + len(bad) > 1 or (query is not None and self.queries.refined(query))
+        refined = len(good) + len(bad) > 1 or (asked is not None and asked.refined)
         return self.queries.remember(feature, refined=refined)
 
     # --- rows ---
@@ -177,12 +175,12 @@ class Served:
             raise ProblemError(404, f"row {row} has no picture")
         return picture
 
-    def scene(self, row: int) -> bytes:
-        """JPEG of the picture that a row was seen in. Raises ProblemError where there is none."""
-        found = self.rows([row])
+    def row(self, number: int) -> Hit:
+        """Raises ProblemError where there is none."""
+        found = self.rows([number])
         if not found:
-            raise ProblemError(404, f"there is no row {row}")
-        return self.scenes.picture(found[0])
+            raise ProblemError(404, f"there is no row {number}")
+        return found[0]
 
     def fetch(self, rows: Iterable[int]) -> None:
         """Have thumbnails in memory."""
@@ -203,7 +201,7 @@ class Served:
 
     # --- jobs ---
 
-    def start_groups(self) -> Job:
+    def start_groups(self) -> JobBody:
         """Group the whole gallery, unless that was done since its last change or is being done."""
         self.gallery.look()
         held, last = self.gallery.held, self._grouping
@@ -243,13 +241,13 @@ class Served:
             raise ProblemError(404, "none of these rows is there")
         like: dict[str, Any] = {"above": given.above, "above_similarity": given.above_similarity}
         if given.query is not None:
-            like["like"] = self.queries.feature(given.query)
+            like["like"] = self.queries[given.query].feature
             if given.above is not None and (why := self.why_no_probability(given.query)):
                 raise ProblemError(422, f"no probability: {why}; give above_similarity")
         found = self.gallery.matching([hit.row for hit in present], tracks=walks, **like)
         return [int(row) for row in found]
 
-    def start_forget(self, rows: Sequence[int]) -> Job:
+    def start_forget(self, rows: Sequence[int]) -> JobBody:
         """Erase rows for good; those that are no more do not disturb it."""
 
         def work() -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 import warnings
 from collections.abc import AsyncIterator, Sequence
@@ -18,10 +17,9 @@ from reseen.data.boxes import Boxes, cut_to_image
 from reseen.data.images import decode_image
 from reseen.errors import ReseenError
 from reseen.gallery.server.problems import ProblemError
-from reseen.pixels import FORMATS
+from reseen.pixels import known_formats
 
 TOGETHER = 4  # uploads that are held at a time; others wait
-PATIENCE = 60.0  # seconds for one to arrive
 
 
 @dataclass(frozen=True)
@@ -36,12 +34,7 @@ class Limits:
 async def upload(request: Request) -> AsyncIterator[bytes]:
     """The body of a request; few are in memory at a time, from the first byte to the answer."""
     async with request.app.state.uploads:
-        try:
-            async with asyncio.timeout(PATIENCE):
-                body = await request.body()
-        except TimeoutError:
-            raise ProblemError(408, f"the picture did not arrive within {PATIENCE:.0f} seconds") from None
-        yield body
+        yield await request.body()
 
 
 def picture_of(data: bytes, limits: Limits) -> Tensor:
@@ -61,12 +54,10 @@ def picture_of(data: bytes, limits: Limits) -> Tensor:
 
 def declared_size(file: IO[bytes]) -> tuple[int, int]:
     """Width and height as the header of a picture says."""
-    Image.init()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # on odd metadata
-            known = [name for name in FORMATS if name in Image.OPEN]
-            with Image.open(file, formats=known) as image:
+            with Image.open(file, formats=known_formats()) as image:
                 return image.size
     except Image.DecompressionBombError as error:
         raise ProblemError(413, "the picture declares far too many pixels: make it smaller") from error
