@@ -11,7 +11,7 @@ from filelock import FileLock
 from hypothesis import HealthCheck, settings
 
 from command_runs import SMALL, done, market, two_steps, words
-from reseen.pages import png
+from reseen.pages import page
 from reseen.records import SearchData
 from reseen.street import draw_scenes
 from test_cli import tiny
@@ -23,7 +23,7 @@ settings.register_profile(
 )
 settings.load_profile("fixed")
 
-png.DPI = 40  # a fifteenth of the pixels: every training draws its pictures, and few tests look at them
+page.DPI = 40  # a fifteenth of the pixels: every training draws its pictures, and few tests look at them
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

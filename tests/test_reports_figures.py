@@ -20,7 +20,7 @@ from PIL import Image
 from reseen import files
 from reseen.config import DataConfig
 from reseen.errors import ReseenError
-from reseen.pages import png
+from reseen.pages import page
 from reseen.reports import canvas, figures
 from reseen.reports.curves import curves, series
 from reseen.reports.figures import augmentation_panel, ranked_lists
@@ -227,7 +227,7 @@ def test_a_saved_figure_describes_itself(tmp_path: Path) -> None:
         curves([epoch(1)]), tmp_path / "new" / "c.png", title="Curves", alt="Five <lines>"
     )
     with Image.open(path) as image:
-        assert image.size[0] == round(figures.WIDTH * png.DPI)
+        assert image.size[0] == round(figures.WIDTH * page.DPI)
         assert (image.info["Title"], image.info["Description"]) == ("Curves", "Five <lines>")
     assert [p.name for p in path.parent.iterdir()] == ["c.png"]
 

@@ -23,7 +23,7 @@ from reseen.metrics import SceneDetections, SearchQuery, person_search_scores
 from reseen.progress import Progress
 from reseen.records import UNLABELLED, SearchData
 from reseen.reports.canvas import BLUE, GREEN, VERMILLION
-from reseen.reports.search_figures import search_figure
+from reseen.reports.figures import search_figure
 from reseen.tasks import TASKS, scenes, search_results
 from reseen.tasks.pictures import Place
 from reseen.training import trained_config

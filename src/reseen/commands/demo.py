@@ -17,9 +17,10 @@ from reseen.evaluation import BASELINES, evaluate_encoder, evaluate_features
 from reseen.evaluation.encoders import as_record
 from reseen.inference import load_encoder
 from reseen.models import build_encoder, load_weights
+from reseen.pages.tables import summary_table
 from reseen.progress import Progress
 from reseen.records import ReidData
-from reseen.reports.run import save_comparison, summary_table
+from reseen.reports.run import save_comparison
 from reseen.street import draw_crops
 from reseen.tasks.crops import CROPS, train
 from reseen.training import LAST, warm_up

@@ -25,9 +25,10 @@ from reseen.evaluation.search_baselines import baseline_record, given_record, tr
 from reseen.inference import load_searcher
 from reseen.methods import get_method
 from reseen.models.search import SearchNetwork
+from reseen.pages.tables import summary_table
 from reseen.progress import Progress
 from reseen.records import SearchData
-from reseen.reports.run import save_comparison, summary_table
+from reseen.reports.run import save_comparison
 from reseen.street import draw_scenes
 from reseen.tasks.scenes import SCENES, scene_watcher
 from reseen.training import LAST, START, Method, Run, fit

@@ -19,13 +19,14 @@ from PIL import Image
 
 from reseen.errors import ReseenError
 from reseen.files import write_file
-from reseen.pages.png import png_bytes
 from reseen.pages.tables import Table
 
 if TYPE_CHECKING:  # half a second to import, and the server of a gallery draws nothing
     from matplotlib.figure import Figure
 
 CSS_DPI = 96  # CSS pixels an inch
+DPI = 160  # of figures
+COMPRESSION = {"compress_level": 4}  # photographs in 0.4 of the time that the usual 6 takes, 5 % larger
 TEMPLATES = Environment(
     loader=PackageLoader("reseen.pages"),
     autoescape=True,
@@ -114,6 +115,14 @@ def _picture(section: Section, file: Path) -> Picture | None:
         width, height = (round(side * CSS_DPI / dpi) for side in image.size)
     alt = section.alt or inside.get("Description") or section.title
     return Picture(width, height, alt, base64.b64encode(content).decode())
+
+
+def png_bytes(figure: Figure, *, title: str = "", alt: str = "") -> bytes:
+    """The figure as PNG. ``title`` and ``alt`` travel inside it, so that a saved picture describes itself."""
+    buffer = io.BytesIO()
+    inside = {"Title": title, "Description": alt}
+    figure.savefig(buffer, format="png", dpi=DPI, facecolor="white", metadata=inside, pil_kwargs=COMPRESSION)
+    return buffer.getvalue()
 
 
 def read_picture(path: Path) -> tuple[bytes, dict[str, str]]:

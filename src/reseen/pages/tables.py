@@ -94,13 +94,10 @@ def summary_table(rows: Sequence[Mapping[str, object]], *, caption: str = "") ->
     for c, key in enumerate(keys):
         values = [float(line[c]) for line in cells if line[c] != NOTHING] if is_score(key) else []
         if len(values) > 1:
+            best = max(values)
             strong |= {
-                (r, c)
-                for r, line in enumerate(cells)
-                if line[c] not in {NOTHING} and float(line[c]) == max(values)
+                (r, c) for r, line in enumerate(cells) if line[c] != NOTHING and float(line[c]) == best
             }
     if any(is_score(key) for key in keys):
-        caption = " ".join(
-            filter(None, (caption, "Scores in %; best in bold." if strong else "Scores in %."))
-        )
+        caption = f"{caption} {'Scores in %; best in bold.' if strong else 'Scores in %.'}".lstrip()
     return Table(tuple(map(label, keys)), cells, caption, frozenset(strong))

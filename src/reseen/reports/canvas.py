@@ -17,21 +17,16 @@ from numpy.typing import NDArray
 
 from reseen.data.images import read_image
 from reseen.files import write_file
-from reseen.pages.png import png_bytes
+from reseen.pages.page import png_bytes
 
 WIDTH = 9.2  # inches: the report's column at 96 pixels an inch
 INK, MUTED, GRID = "#20242c", "#5c6370", "#e3e6ea"
-BLUE, VERMILLION, GREEN, ORANGE, SKY, PURPLE = (
-    "#0072B2",
-    "#D55E00",
-    "#009E73",
-    "#E69F00",
-    "#56B4E9",
-    "#CC79A7",
-)
+BLUE, VERMILLION, GREEN = "#0072B2", "#D55E00", "#009E73"
+ORANGE, SKY, PURPLE = "#E69F00", "#56B4E9", "#CC79A7"
 COLOURS = (BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY, INK)
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<")
 DASHES = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)))
+DASHED = (0, (2.5, 1.2))  # the frame of what is wrong
 STYLE: dict[str, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
@@ -92,13 +87,17 @@ def tile(
     return left, top, scale
 
 
+def frame(
+    axes: Axes, x: float, y: float, width: float, tall: float, colour: str, *, line: float = 2.4, **more: Any
+) -> None:
+    """An empty rectangle, ``line`` points wide; ``more`` as matplotlib's patches take it."""
+    axes.add_patch(Rectangle((x, y), width, tall, fill=False, edgecolor=colour, linewidth=line, **more))
+
+
 def mark(axes: Axes, right: bool, x: float, y: float, *, width: float = 1.0, tall: float = 2.0) -> None:
     """Frame a tile: green, whole and ticked when right; vermillion, dashed and crossed when wrong."""
     colour = GREEN if right else VERMILLION
-    style = "-" if right else (0, (2.5, 1.2))
-    axes.add_patch(
-        Rectangle((x, y), width, tall, fill=False, edgecolor=colour, linewidth=2.4, linestyle=style, zorder=3)
-    )
+    frame(axes, x, y, width, tall, colour, linestyle="-" if right else DASHED, zorder=3)
     axes.text(
         x + 0.17,
         y + tall - 0.17,

@@ -14,15 +14,9 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
 from reseen.errors import ReseenError
-from reseen.reports.canvas import (
-    COLOURS,
-    DASHES,
-    INK,
-    MUTED,
-    STYLE,
-    WIDTH,
-)
+from reseen.reports.canvas import COLOURS, DASHES, INK, MUTED, STYLE, WIDTH
 from reseen.training import chosen_epochs
+from reseen.training.run_folder import at
 
 Epoch = Mapping[str, Any]  # one line of metrics.jsonl
 
@@ -61,9 +55,7 @@ def series(metrics: Iterable[Epoch], *keys: str) -> tuple[NDArray[np.float64], N
     """Epochs and values under ``keys``, both ``[n]``; epochs without a finite value are left out."""
     points: list[tuple[float, float]] = []
     for epoch in metrics:
-        value: Any = epoch
-        for key in keys:
-            value = value.get(key) if isinstance(value, Mapping) else None
+        value = at(epoch, *keys)
         if isinstance(value, int | float) and math.isfinite(value) and "epoch" in epoch:
             points.append((float(epoch["epoch"]), float(value)))
     table = np.array(points, dtype=np.float64).reshape(-1, 2)
@@ -100,9 +92,7 @@ def _mark_chosen(axes: Axes, metrics: Sequence[Epoch]) -> None:
     step = 0.11 * (high - low)
     axes.set_ylim(low, high + step * (len(names) + 0.4))
     first, last = axes.get_xlim()
-    middle = (
-        first + last
-    ) / 2  # names point towards it; nearer ones stand lower, so that no line crosses a name
+    middle = (first + last) / 2  # names point towards it; nearer ones stand lower: no line crosses a name
     outwards = sorted(names.items(), key=lambda item: -abs(item[0] - middle))
     for position, (epoch, called) in enumerate(outwards):
         y = high + step * (len(names) - position - 0.3)

@@ -11,9 +11,8 @@ from matplotlib.figure import Figure
 from reseen.evaluation.lists import RIGHT, WRONG, relative
 from reseen.files import write_csv
 from reseen.reports.canvas import save_figure
-from reseen.reports.figures import augmentation_panel, ranked_lists
+from reseen.reports.figures import augmentation_panel, ranked_lists, search_figure
 from reseen.reports.how_sure import how_sure
-from reseen.reports.search_figures import search_figure
 from reseen.reports.tsne import tsne
 from reseen.tasks.calibrated import Calibrated
 from reseen.tasks.pictures import FeatureMap, Picture, RankedLists, SearchResults, Views

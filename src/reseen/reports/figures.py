@@ -1,4 +1,4 @@
-"""The pictures of images: ranked lists, and augmented views (Fig. 2 and 4).
+"""The pictures of images: ranked lists, what was found in whole scenes, and augmented views (Fig. 2 and 4).
 
 Every function returns a :class:`matplotlib.figure.Figure` and touches no global state of pyplot;
 :func:`reseen.reports.canvas.save_figure` writes it.
@@ -14,6 +14,7 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
@@ -22,16 +23,27 @@ from reseen.config import DataConfig
 from reseen.data.images import read_image
 from reseen.data.transforms import MEAN, STD, training_transform
 from reseen.errors import ReseenError
+from reseen.pixels import whole_pixels
 from reseen.reports.canvas import (
+    BLUE,
+    DASHED,
+    GREEN,
     GRID,
     MUTED,
     STYLE,
+    VERMILLION,
     WIDTH,
+    frame,
     mark,
     pixels,
     sheet,
     tile,
 )
+from reseen.tasks.pictures import Place
+
+# Of a search result.
+CELL, GAP = 3.0, 0.25  # units: a scene is as wide as a cell
+SCENE_TALL, CROP_TALL, CROP_WIDE = 1.95, 2.0, 1.1
 
 
 def ranked_lists(
@@ -78,6 +90,60 @@ def ranked_lists(
                 mark(axes, bool(right), start + pitch * rank, y)
             y += 2.08
     return figure
+
+
+def search_figure(queries: Sequence[Place], found: Sequence[Sequence[Place]], *, top: int = 4) -> Figure:
+    """One row per query: its scene and box at the left, then the ``top`` places that were ``found`` for it, in order.
+
+    Under each scene stands the person that its box cuts out. A list may be shorter than ``top`` or empty. Raises
+    :class:`ReseenError` without a query, where lengths differ, or when an image cannot be read.
+    """
+    if not queries or len(queries) != len(found):
+        raise ReseenError(
+            f"search results need a list for each query, one at least: {len(queries)} and {len(found)}"
+        )
+    pitch, row = CELL + GAP, SCENE_TALL + CROP_TALL + 0.55
+    head = 0.5
+    with mpl.rc_context(STYLE):
+        figure, axes = sheet(pitch * (1 + top) + 0.05, head + row * len(queries) - 0.3, inches=WIDTH)
+        axes.text(0.05, 0.3, "searched for", va="center", color=MUTED)
+        for rank in range(top):
+            axes.text(pitch * (rank + 1) + 0.05, 0.3, str(rank + 1), va="center", color=MUTED)
+        for number, (query, places) in enumerate(zip(queries, found, strict=True)):
+            y = head + number * row
+            if number:
+                axes.plot([0.05, pitch * (1 + top) - GAP], [y - 0.25, y - 0.25], color=GRID, linewidth=1)
+            _place(axes, query, 0.05, y)
+            for rank, place in enumerate(places[:top], start=1):
+                _place(axes, place, pitch * rank + 0.05, y)
+            if len(places) < top:
+                more = "nobody else was found" if places else "nobody was found"
+                axes.text(pitch * (1 + len(places)) + 0.05, y + 0.2, more, color=MUTED, va="center")
+    return figure
+
+
+def _place(axes: Axes, place: Place, x: float, y: float) -> None:
+    """The scene with its box, and under it the person alone and what is to be said about it."""
+    scene = pixels(place.path)
+    left, above, scale = tile(axes, scene, x, y, width=CELL, tall=SCENE_TALL)
+    x1, y1, x2, y2 = np.asarray(place.box, dtype=np.float64).tolist()
+    colour = BLUE if place.right is None else GREEN if place.right else VERMILLION
+    corner, sides = (left + x1 * scale, above + y1 * scale), ((x2 - x1) * scale, (y2 - y1) * scale)
+    frame(axes, *corner, *sides, "white", line=3, zorder=4)
+    dash = DASHED if place.right is False else "-"
+    frame(axes, *corner, *sides, colour, line=1.6, linestyle=dash, zorder=4)
+    below = y + SCENE_TALL + 0.12
+    ((rows, columns),) = whole_pixels(np.asarray(place.box, np.float32)[None], *scene.shape[:2])
+    person = scene[rows, columns]
+    tall = min(CROP_TALL, CROP_WIDE * person.shape[0] / person.shape[1])
+    wide = tall * person.shape[1] / person.shape[0]
+    tile(axes, person, x, below, width=wide, tall=tall)
+    if place.right is None:
+        frame(axes, x, below, wide, tall, BLUE, zorder=3)
+    else:
+        mark(axes, place.right, x, below, width=wide, tall=tall)
+    for number, line in enumerate(place.lines):
+        axes.text(x + wide + 0.15, below + 0.2 + 0.38 * number, line, va="center", fontsize=7)
 
 
 def _normalised_to_rgb(image: Tensor, config: DataConfig) -> NDArray[np.float32]:

@@ -12,21 +12,11 @@ from reseen.data.paths import shown
 from reseen.errors import ReseenError
 from reseen.evaluation.protocol import REASONS, scored_of, unscored
 from reseen.files import from_json, to_json, write_file
-from reseen.pages.page import Section, read_picture, slug, write_report
+from reseen.pages.page import Section, read_picture, write_report
 from reseen.pages.tables import Table, cell, is_score, label, summary_table
 from reseen.reports.curves import Epoch, curves
 from reseen.training import chosen_epochs
 from reseen.training.run_folder import EVALUATIONS, METRICS, at, read_config, read_lines, read_metrics
-
-__all__ = [
-    "Section",
-    "Table",
-    "read_metrics",
-    "run_report",
-    "save_comparison",
-    "summary_table",
-    "write_report",
-]
 
 LONG = 40  # epochs; a longer table is folded
 CHOICES = {  # how an epoch is chosen, in the words of the report
@@ -88,35 +78,32 @@ EPOCH_COLUMNS: tuple[tuple[str, tuple[str, ...], bool], ...] = (  # heading, key
 )
 
 
-def run_report(
-    run_dir: Path, *, words: Words = OF_CROPS, sections: Sequence[Section] = (), title: str = ""
-) -> Path:
+def run_report(run_dir: Path, *, words: Words = OF_CROPS) -> Path:
     """Write ``run_dir/report/index.html`` from what the run folder holds; returns its path.
 
     Reads ``config.yaml``, ``metrics.jsonl``, ``environment.json``, ``evaluations.jsonl``,
     ``report/comparison.json`` (:func:`save_comparison`) and pictures ``report/*.png``. What is
-    missing is left out, and the page says so. ``sections`` are put behind the results. Raises
-    :class:`ReseenError` when ``run_dir`` is no run folder or cannot be written.
+    missing is left out, and the page says so. Raises :class:`ReseenError` when ``run_dir`` is no run
+    folder or cannot be written.
     """
     if not (run_dir / "config.yaml").exists() and not (run_dir / "metrics.jsonl").exists():
         raise ReseenError(
             f"{run_dir} is not a run folder (no config.yaml, no metrics.jsonl): train with --run {run_dir}"
         )
     metrics, config = read_metrics(run_dir), read_config(run_dir)
-    parts = [
+    sections = [
         _results(metrics, config, words),
         *_comparison(run_dir),
-        *sections,
         *_warnings(metrics),
         *_curves(metrics),
-        *pictures(run_dir, words.pictures, sections),
+        *pictures(run_dir, words.pictures),
         *_epochs(metrics, words.persons),
         *evaluations(run_dir),
         *left_out(run_dir),
         *settings(run_dir),
     ]
     name = f"{config.get('recipe') or config.get('method') or 'run'} · {run_dir.resolve().name}"
-    return write_report(run_dir, sections=parts, title=title or name, lede=_lede(metrics, config, words))
+    return write_report(run_dir, sections=sections, title=name, lede=_lede(metrics, config, words))
 
 
 def _lede(metrics: Sequence[Epoch], config: Mapping[str, Any], words: Words) -> str:
@@ -159,17 +146,12 @@ def _results(metrics: Sequence[Epoch], config: Mapping[str, Any], words: Words) 
     for name, how in CHOICES.items():
         if name not in chosen:
             continue
-        scores = [cell(at(by_number.get(chosen[name], {}), "test", key), percent=True) for key in keys]
-        asked = [cell(scored_of(at(by_number.get(chosen[name], {}), "test") or {}))] if counted else []
+        test = at(by_number.get(chosen[name], {}), "test") or {}
+        scores = [cell(test.get(key), percent=True) for key in keys]
+        asked = [cell(scored_of(test))] if counted else []
         rows.append((name, str(chosen[name]), *scores, *asked, cameras, how))
-    columns = (
-        "choice",
-        "epoch",
-        *map(label, keys),
-        *(["queries scored"] if counted else []),
-        "camera ids in training",
-        "chosen by",
-    )
+    heads = [*map(label, keys), *(["queries scored"] if counted else [])]
+    columns = ("choice", "epoch", *heads, "camera ids in training", "chosen by")
     if not tests:
         text = "No test scores: the data has no queries, or no epoch was scored yet."
     else:
@@ -253,32 +235,19 @@ def _curves(metrics: Sequence[Epoch]) -> list[Section]:
     return [Section("Curves", text, figure=figure, alt=alt)]
 
 
-def pictures(run_dir: Path, texts: Mapping[str, str], others: Sequence[Section] = ()) -> list[Section]:
-    """The PNG files of the report folder, those named in ``texts`` first. Figures of ``others`` are not shown twice."""
-    taken = {slug(section.title) for section in others}
-    found = {
-        path.stem: path
-        for path in sorted((run_dir / "report").glob("*.png"))
-        if not path.name.startswith(".")
-    }
-    order = [*texts, *(name for name in found if name not in texts)]
-    sections, missing = [], []
-    for name in order:
-        if name in taken | {"curves"}:
-            continue
-        if name not in found:
-            missing.append(name)
-            continue
+def pictures(run_dir: Path, texts: Mapping[str, str]) -> list[Section]:
+    """The PNG files of the report folder but the curves, those named in ``texts`` first."""
+    files = sorted((run_dir / "report").glob("[!.]*.png"))
+    found = {path.stem: path for path in files if path.stem != "curves"}
+    sections, missing = [], [name for name in texts if name not in found]
+    for name in [*(name for name in texts if name in found), *(name for name in found if name not in texts)]:
         try:
             _, inside = read_picture(found[name])
         except ReseenError as error:
             sections.append(Section(name, f"Left out: {error}."))
             continue
-        title, said = (
-            inside.get("Title") or name.replace("-", " ").capitalize(),
-            inside.get("Description", ""),
-        )
-        text = "\n\n".join(filter(None, (said, texts.get(name))))
+        title = inside.get("Title") or name.replace("-", " ").capitalize()
+        text = "\n\n".join(filter(None, (inside.get("Description"), texts.get(name))))
         alt = f"{title}: described in the text above." if text else title
         sections.append(Section(title, text, figure=found[name], alt=alt))
         sections += _names(found[name].with_suffix(".csv"), title)

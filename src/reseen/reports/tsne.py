@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from reseen.errors import ReseenError
 from reseen.reports.canvas import (
     COLOURS,
+    DASHED,
     GREEN,
     INK,
     MARKERS,
@@ -22,6 +23,7 @@ from reseen.reports.canvas import (
     STYLE,
     VERMILLION,
     WIDTH,
+    frame,
     pixels,
     sheet,
     tile,
@@ -159,22 +161,18 @@ def _enlarge(
     away = np.abs(points - centre).max(axis=1)  # a square window
     order = np.argsort(away, kind="stable")[:ENLARGED]
     reach = max(float(away[order[-1]]), 1e-6)
-    window = Rectangle((centre[0] - reach, centre[1] - reach), 2 * reach, 2 * reach)
-    window.set(fill=False, edgecolor=INK, linewidth=1.6, zorder=6)
-    axes.add_patch(window)
+    frame(axes, centre[0] - reach, centre[1] - reach, 2 * reach, 2 * reach, INK, line=1.6, zorder=6)
     axes.add_patch(Rectangle((x, y), SIDE, SIDE, facecolor="#f7f8f9", zorder=0))
     wide, tall = THUMB
     room = np.array([SIDE - wide, SIDE - tall]) / 2
     places = (points[order] - centre) / reach * room + (x + SIDE / 2, y + SIDE / 2)
     shown: list[NDArray[np.float64]] = []
     for row, place in zip(order.tolist(), places, strict=True):
-        colour, style = (GREEN, "-") if own[row] else (VERMILLION, (0, (2.5, 1.2)))
+        colour, style = (GREEN, "-") if own[row] else (VERMILLION, DASHED)
         if any((np.abs(place - other) < (wide + 0.06, tall + 0.06)).all() for other in shown):
             axes.plot(*place, marker="o" if own[row] else "x", color=colour, markersize=5, zorder=1.5)
             continue
         shown.append(place)
         left, top = place - (wide / 2, tall / 2)
         tile(axes, pixels(paths[row]), left, top, width=wide, tall=tall)
-        frame = Rectangle((left, top), wide, tall, fill=False, edgecolor=colour, linestyle=style)
-        frame.set(linewidth=2.2, zorder=3)
-        axes.add_patch(frame)
+        frame(axes, left, top, wide, tall, colour, line=2.2, linestyle=style, zorder=3)

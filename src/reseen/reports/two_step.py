@@ -32,11 +32,10 @@ def two_step_report(run_dir: Path) -> Path:
             "query's own box is given.",
             table=summary_table([{"name": "two-step", **scores}]),
         )
-    texts = {"search-result": SCENE_PICTURES["search-result"]}
     sections = [
         result,
         Section("Steps", items=tuple(step.format(crops=cut) for step in STEPS)),
-        *pictures(run_dir, texts),
+        *pictures(run_dir, {"search-result": SCENE_PICTURES["search-result"]}),
         *evaluations(run_dir),
         *left_out(run_dir),
         *settings(run_dir),
