@@ -10,9 +10,8 @@ from reseen.data import fingerprint
 from reseen.metrics import DEFAULT_CRITERION
 from reseen.records import ReidData, SearchData
 from reseen.reproduce import reproduce
-from reseen.reproduce.kinds import KINDS
+from reseen.reproduce.kinds import KINDS, Streets
 from reseen.reproduce.results import Digests, Result
-from reseen.reproduce.streets import Streets
 from reseen.reproduce.tables import MARKET
 from worlds import TINY
 

@@ -13,7 +13,7 @@ from reproduce_runs import tiny_table
 from reseen import cli
 from reseen.errors import ReseenError
 from reseen.files import claimed
-from reseen.reproduce.prepare import parse_source
+from reseen.reproduce.command import parse_source
 
 # --- the command ---
 

@@ -1,5 +1,5 @@
 """``reseen reproduce``: a paper's table or figure as one command, resumable, ours beside theirs."""
 
-from reseen.reproduce.command import list_tables, reproduce, reproduce_or_list
+from reseen.reproduce.command import reproduce, reproduce_or_list
 
-__all__ = ["list_tables", "reproduce", "reproduce_or_list"]
+__all__ = ["reproduce", "reproduce_or_list"]

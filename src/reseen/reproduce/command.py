@@ -14,21 +14,35 @@ from rich.table import Table as Rich
 from reseen.config import Config, differences, resolve
 from reseen.config.resolve import unknown
 from reseen.data import fingerprint
+from reseen.distributed import ALONE
 from reseen.errors import ReseenError
 from reseen.files import claimed, write_file
 from reseen.pages.page import Section
-from reseen.reproduce.kinds import KINDS, Begin, kind_of, kinds_in
+from reseen.progress import Progress
+from reseen.reproduce.kinds import KINDS, Begin, Streets, kind_of, kinds_in
 from reseen.reproduce.measure import Job, measure
 from reseen.reproduce.pictures import pictures
-from reseen.reproduce.prepare import Source, open_source, parse_source
 from reseen.reproduce.results import Digests, Result, read_result
 from reseen.reproduce.runtime import runtime_section
-from reseen.reproduce.scales import Scale, configuration_of, settings_of
-from reseen.reproduce.streets import Streets
+from reseen.reproduce.scales import STREET, Scale, configuration_of, settings_of
 from reseen.reproduce.tables import TABLES, TWO_STEP, Table
 from reseen.reproduce.write import Block, main_cells, write_table
+from reseen.tasks import Reading, Scoring
 
 Data = Any  # ReidData or SearchData, by the kind of the table
+FIRST_STREET = 100  # seed k is drawn as street 100 + k: the recipes were made looking at streets 0 to 5
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the data of a table is; ``path`` None: the drawn street. ``name``: what tables call it, "" = as read."""
+
+    path: Path | None
+    name: str = ""
+
+    @property
+    def drawn(self) -> bool:
+        return self.path is None
 
 
 @dataclass(frozen=True)
@@ -43,11 +57,6 @@ class Plan:
     weights: str | None
     settings: tuple[str, ...]
     streets: Streets
-
-    @property
-    def max_bad_share(self) -> float:
-        words = [word for word in self.settings if word.startswith("data.max_bad")]
-        return resolve(KINDS[self.table.task].recipe, None, words).data.max_bad_share
 
     def command(self, data: Sequence[str]) -> str:
         """The words that ask for it again."""
@@ -78,18 +87,23 @@ def reproduce(
     the fingerprint of everything that decides its scores.
 
     Args:
-        name: see :func:`list_tables`.
+        name: one of :data:`reseen.reproduce.tables.TABLES`.
         data: ``PATH``, ``NAME=PATH`` or ``street``; several for a table of several data sets.
         seeds: trainings of each row, with seeds 1 to ``seeds``.
-        weights: what networks begin with; see :func:`reseen.reproduce.prepare.weights_of`.
+        weights: what networks begin with; None: by the scale (see :class:`reseen.reproduce.kinds.Begin`).
         rows: train these rows only; the table shows whatever is finished.
         settings: changes to every row, after its own. ``streets``: sizes of the drawn street, for tests.
 
     Raises:
         ReseenError: an unknown name, no data, or rows that failed (after the table of the others is written).
     """
-    table = _known(name)
-    chosen = _chosen(table, name, rows)
+    if name not in TABLES:
+        raise unknown("table or figure", name, TABLES)
+    table = TABLES[name]
+    for row in rows:
+        if row not in table.rows:
+            raise unknown(f"row of {name}", row, table.rows)
+    chosen = rows or tuple(table.rows)
     if seeds < 1:
         raise ReseenError(f"--seeds {seeds}: give 1 or more")
     plan = Plan(name, table, seeds, scale, run, weights, tuple(settings), streets or Streets())
@@ -122,19 +136,52 @@ def reproduce(
 
 
 def reproduce_or_list(*, name: str | None, show: bool, **given: Any) -> None:
-    """The command: a table or figure, or without a name the list of them."""
-    if show or name is None:
-        list_tables()
-    else:
+    """A table or figure; without a name the names that can be given, what each is and what the paper made it with."""
+    if name is not None and not show:
         reproduce(name, **given)
-
-
-def list_tables() -> None:
-    """Print the names that can be given, what each is and what the paper made it with."""
+        return
     shown = Rich("name", "what", "rows", "data in the paper")
     for name, table in TABLES.items():
         shown.add_row(name, table.title, str(len(table.rows) or "–"), ", ".join(table.needs) or "none")
     Console().print(shown)
+
+
+def parse_source(words: str) -> Source:
+    """``PATH``, ``NAME=PATH`` or ``street``. Raises ReseenError where nothing is said."""
+    if words == STREET:
+        return Source(None, STREET)
+    name, found, path = words.partition("=")
+    if not found or Path(words).expanduser().exists():
+        name, path = "", words
+    if not path or "/" in name:
+        raise ReseenError(f"--data {words}: give PATH, NAME=PATH (a NAME without /) or street")
+    return Source(Path(path), name)
+
+
+def open_source(plan: Plan, source: Source, seed: int) -> Data:
+    """The data of one seed, without what cannot be read; a given data set is the same for each seed.
+
+    Raises:
+        ReseenError: no such data, of the other kind, or without a test part that can be scored.
+    """
+    kind = KINDS[plan.table.task]
+    with Progress() as progress:
+        if source.path is None:
+            folder = plan.out / STREET / f"{kind.images.replace('images', 'crops')}-{seed}"
+            with claimed(folder.with_suffix(".lock"), wait=True):
+                count = progress.counter(f"draw street {seed}")
+                data = kind.draw(folder, FIRST_STREET + seed, count, plan.streets)
+        else:
+            words = [word for word in plan.settings if word.startswith("data.max_bad")]
+            share = resolve(kind.recipe, None, words).data.max_bad_share
+            opened = kind.task.open(source.path, plan.name, Reading(train_on_test=False))
+            data = kind.task.usable(opened, share, progress, ALONE)
+    if not kind.task.tested(data):
+        raise ReseenError(
+            f"{source.path} has no test part to score on: {plan.name} needs a benchmark's layout (docs/data.md)"
+        )
+    kind.task.check_test(data, Scoring())  # before hours of training
+    return data
 
 
 def _block(plan: Plan, source: Source, chosen: Sequence[str]) -> tuple[Block, list[str]]:
@@ -144,9 +191,7 @@ def _block(plan: Plan, source: Source, chosen: Sequence[str]) -> tuple[Block, li
     opened: Data | None = None
     for seed in range(1, plan.seeds + 1):
         if opened is None or source.drawn:
-            opened = open_source(
-                source, KINDS[table.task], out, seed, plan.name, plan.streets, plan.max_bad_share
-            )
+            opened = open_source(plan, source, seed)
         jobs |= dict(plan_jobs(plan, opened, seed, drawn=source.drawn))
     assert opened is not None
     work_through([job for (row, _), job in jobs.items() if row in chosen], out)
@@ -240,19 +285,6 @@ def refuse_settings(table: Table, settings: Sequence[str], scale: Scale) -> None
 def _tell(path: Path) -> Path:
     print(f"{path}\n{path.parent / 'report' / 'index.html'}")
     return path
-
-
-def _known(name: str) -> Table:
-    if name not in TABLES:
-        raise unknown("table or figure", name, TABLES)
-    return TABLES[name]
-
-
-def _chosen(table: Table, name: str, rows: Sequence[str]) -> Sequence[str]:
-    for row in rows:
-        if row not in table.rows:
-            raise unknown(f"row of {name}", row, table.rows)
-    return rows or tuple(table.rows)
 
 
 def _note(plan: Plan, data: Data, *, drawn: bool) -> str:

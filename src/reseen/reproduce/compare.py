@@ -47,11 +47,9 @@ class Finding:
         if len(self.difference.by_seed) == 1:
             return "for this seed" if sign > 0 else "the reverse, for this seed"
         sure = self.difference.p_value < SURE
-        return (
-            ("yes" if sure else "likely")
-            if sign > 0
-            else ("no, the reverse" if sure else "likely the reverse")
-        )
+        if sign > 0:
+            return "yes" if sure else "likely"
+        return "no, the reverse" if sure else "likely the reverse"
 
     def in_words(self) -> str:
         """``refinement helps: yes, +2.1 ± 0.6 (3 seeds)``."""

@@ -7,27 +7,47 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from reseen.config import Config
+from reseen.commands.demo import WARM_UP_EPOCHS
+from reseen.commands.demo_search import STREET as SEARCH_STREET
+from reseen.config import Config, DataConfig
 from reseen.data import fingerprint, fraction, open_galleries
+from reseen.files import claimed
 from reseen.inference import PersonSearcher, load_encoder
 from reseen.progress import Progress
 from reseen.records import UNKNOWN_CAMERA, Labels, ReidData, SearchData
-from reseen.reproduce.scales import Scale
-from reseen.reproduce.streets import Streets, street_weights
+from reseen.reproduce.results import SHORT
+from reseen.reproduce.scales import STREET, Scale
 from reseen.reproduce.tables import TWO_STEP, Row, Table
 from reseen.street import draw_crops, draw_scenes
 from reseen.tasks import TASKS, Task
 from reseen.tasks import crops as on_crops
 from reseen.tasks import scenes as on_scenes
 from reseen.tasks.pictures import Picture
+from reseen.training import warm_up
 
+# Of DataConfig, what a warm-up does not read: it sees single images in any order, and T alone.
+NOT_WARMED: Mapping[str, Any] = {
+    "second_view": "none",
+    "camera_aware": "auto",
+    "max_bad_share": DataConfig().max_bad_share,
+    "workers": 0,
+}
 Count = Callable[[int, int], None]  # (done, total)
+
+
+@dataclass(frozen=True)
+class Streets:
+    """Sizes of what is drawn, and the length of the warm-up: those of the demos. Smaller ones make tests quick."""
+
+    crops: Mapping[str, Any] = field(default_factory=dict)
+    scenes: Mapping[str, Any] = field(default_factory=lambda: dict(SEARCH_STREET))
+    warm_up_epochs: int = WARM_UP_EPOCHS
 
 
 @dataclass(frozen=True)
@@ -53,9 +73,7 @@ class Kind:
     test_digest: Callable[[Any], str]
     weights: Callable[[Any, Any, Begin], tuple[str, ...]]  # of each step
     takes_weights: bool  # at the small scale
-    begins: Callable[
-        [str, bool], str
-    ]  # (words for the given weights, whether a warm-up stands in): small scale
+    begins: Callable[[str, bool], str]  # (words for given weights, whether a warm-up stands in): small scale
     cameras: Callable[[Any, Labels], str]  # (configuration, cameras of the training images): who reads them
     figure: Callable[[str, Mapping[str, Path], Any], Picture | None]  # (name, run folders by label, data)
 
@@ -81,6 +99,28 @@ def _crops_weights(config: Config, data: ReidData, begin: Begin) -> tuple[str, .
     if begin.given is None and begin.scale == "small" and begin.streets is not None:
         return (str(street_weights(config, data, begin.out, begin.streets)),)
     return (begin.given or config.weights,)
+
+
+def street_weights(config: Config, data: ReidData, out: Path, streets: Streets) -> Path:
+    """The warm-up that stands in for ImageNet's weights on the drawn street: one for each seed, network and T."""
+    same = {
+        "seed": config.seed,
+        "model": asdict(config.model),
+        "weight_decay": config.train.weight_decay,
+        "images": fingerprint(data.train, data.root),
+        "data": {
+            key: value
+            for key, value in asdict(replace(config.data, **NOT_WARMED)).items()
+            if value != ()  # pixels as usual: a key that came later
+        },
+        "epochs": streets.warm_up_epochs,
+    }
+    name = hashlib.sha256(repr(sorted(same.items())).encode()).hexdigest()[:SHORT]
+    path = out / STREET / f"warm-up-{config.seed}-{name}.safetensors"
+    with claimed(path.with_suffix(".lock"), wait=True), Progress() as progress:
+        if not path.exists():
+            warm_up(config, data.train, path, epochs=streets.warm_up_epochs, step=progress.step)
+    return path
 
 
 def cameras_read(config: Config, cameras: Labels) -> str:
@@ -141,9 +181,7 @@ def _steps_weights(both: Any, data: SearchData, begin: Begin) -> tuple[str, ...]
 ON_SCENES: dict[str, Any] = {
     "images": "scenes",
     "recipe": "r-siamnet",
-    "draw": lambda folder, seed, count, streets: draw_scenes(
-        folder, seed=seed, progress=count, **streets.scenes
-    ),
+    "draw": lambda folder, seed, count, to: draw_scenes(folder, seed=seed, progress=count, **to.scenes),
     "part": lambda data, share, seed: data if share == 1 else fraction(data, share, seed=seed),
     "test_digest": _scenes_digest,
     "figure": _scenes_figure,
@@ -153,9 +191,7 @@ KINDS: dict[str, Kind] = {
         task=TASKS["crops"],
         images="images",
         recipe="cacl",
-        draw=lambda folder, seed, count, streets: draw_crops(
-            folder, seed=seed, progress=count, **streets.crops
-        ),
+        draw=lambda folder, seed, count, to: draw_crops(folder, seed=seed, progress=count, **to.crops),
         part=lambda data, share, seed: data,
         test_digest=_crops_digest,
         weights=_crops_weights,
@@ -178,9 +214,7 @@ KINDS: dict[str, Kind] = {
         weights=_steps_weights,
         takes_weights=True,
         begins=lambda words, warmed: f"random weights (the second of two steps {words})",
-        cameras=lambda both, cameras: cameras_read(
-            both.reid, cameras
-        ),  # crops have the cameras of their scenes
+        cameras=lambda both, cameras: cameras_read(both.reid, cameras),  # crops have those of their scenes
     ),
 }
 

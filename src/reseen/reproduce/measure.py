@@ -118,12 +118,7 @@ def measure(job: Job, out: Path) -> Result:
             weights_digest(weights, config.model.backbone)
             for weights, config in zip(job.weights, job.steps, strict=True)
         ],
-        "scored": {
-            "branch": job.row.branch,
-            "view": job.row.view,
-            "paths": job.row.paths,
-            "share": job.row.share,
-        },
+        "scored": {name: getattr(job.row, name) for name in ("branch", "view", "paths", "share")},
         "run": run.name,
         "config": asdict(job.config),
     }
@@ -134,9 +129,10 @@ def measure(job: Job, out: Path) -> Result:
 
 def _scores(job: Job, run_dir: Path) -> tuple[Scores, NDArray[np.float64]]:
     """By the way of choosing an epoch, and the average precision of each query at the last one."""
-    if job.row.branch or job.row.paths:
-        return _scored_anew(job, run_dir)
     history = read_metrics(run_dir)
+    if job.row.branch or job.row.paths:  # others than training scores; nothing else is chosen
+        record, per_query = _score_checkpoint(job, run_dir, "last")
+        return {"last": {"epoch": max(int(epoch["epoch"]) for epoch in history), **record}}, per_query
     scored = {int(record["epoch"]): at(record, "test") for record in history}
     scored = {epoch: test for epoch, test in scored.items() if test and test.get("mean_ap") is not None}
     if not scored:
@@ -150,13 +146,6 @@ def _scores(job: Job, run_dir: Path) -> tuple[Scores, NDArray[np.float64]]:
             found = scored.get(epoch) or _score_checkpoint(job, run_dir, way)[0]
             scores[way] = {"epoch": epoch, **found}
     return scores, _read(run_dir, PER_QUERY, lambda _: np.load(run_dir / PER_QUERY))
-
-
-def _scored_anew(job: Job, run_dir: Path) -> tuple[Scores, NDArray[np.float64]]:
-    """The last epoch by another branch or other paths than training scores; nothing else is chosen."""
-    record, per_query = _score_checkpoint(job, run_dir, "last")
-    epoch = max(int(record["epoch"]) for record in read_metrics(run_dir))
-    return {"last": {"epoch": epoch, **record}}, per_query
 
 
 def _score_checkpoint(job: Job, run_dir: Path, way: str) -> tuple[Mapping[str, Any], NDArray[np.float64]]:

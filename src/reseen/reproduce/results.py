@@ -23,14 +23,8 @@ from reseen.models.weights import WORDS, pixel_statistics
 from reseen.training.run_folder import write_array
 
 SHORT = 10  # characters of a fingerprint that names carry
-READ = (
-    "cameras",
-    "source",
-    "fingerprint",
-    "test_digest",
-    "criterion",
-    "machine",
-)  # what tables read of ``about``
+# What tables read of ``about``.
+READ = ("cameras", "source", "fingerprint", "test_digest", "criterion", "machine")
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,7 @@ from reseen.metrics import DEFAULT_CRITERION
 from reseen.pages.page import Section, write_report
 from reseen.pages.tables import Table as Cells
 from reseen.pages.tables import label
-from reseen.reproduce.compare import (
-    Finding,
-    Results,
-    findings,
-    papers_data,
-    spread,
-)
+from reseen.reproduce.compare import Finding, Results, findings, papers_data, spread
 from reseen.reproduce.results import Result
 from reseen.reproduce.tables import Table
 
@@ -114,10 +108,8 @@ def finding_cells(found: Sequence[Finding], of: str) -> Cells:
 
 
 def markdown(cells: Cells) -> str:
-    heads = "| " + " | ".join(cells.columns) + " |"
-    rule = "| " + " | ".join("---" for _ in cells.columns) + " |"
-    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in cells.rows]
-    return "\n".join([heads, rule, *lines])
+    rows = [[cell.replace("|", "\\|") for cell in row] for row in cells.rows]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (cells.columns, ["---"] * len(cells.columns), *rows))
 
 
 def write_table(name: str, table: Table, blocks: Sequence[Block], out: Path, command: str) -> Path:
@@ -150,9 +142,7 @@ def write_table(name: str, table: Table, blocks: Sequence[Block], out: Path, com
                 parts += [picture.text, markdown(picture.table)]
             elif isinstance(picture.figure, Path):
                 parts.append(f"![{picture.title}]({picture.figure.relative_to(folder).as_posix()})")
-        for warning in (sources_differ(block.results), precisions_differ(block.results)):
-            if not warning:
-                continue
+        for warning in filter(None, (sources_differ(block.results), precisions_differ(block.results))):
             parts.append(warning)
             sections.append(Section(f"Beware, {block.title}", text=warning))
     write_file(folder / "table.md", "\n\n".join(parts) + "\n")
@@ -166,22 +156,15 @@ def as_csv(table: Table, blocks: Sequence[Block]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     counts = ("queries", "scored", *REASONS)
-    heads = ("data", "row", "seed", "chosen", "epoch", *table.columns, *counts)
-    heads += ("cameras", "criterion", "fingerprint")
-    writer.writerow(heads)
+    about = ("cameras", "criterion", "fingerprint")
+    writer.writerow(("data", "row", "seed", "chosen", "epoch", *table.columns, *counts, *about))
     for block in blocks:
         for name in table.rows:
             for result in block.results.get(name, ()):
                 for way, scores in result.scores.items():
                     values = [scores.get(column, "") for column in (*table.columns, *counts)]
-                    about = (block.title, name, result.seed, way, scores["epoch"])
-                    writer.writerow(
-                        (
-                            *about,
-                            *values,
-                            *(result.about[key] for key in ("cameras", "criterion", "fingerprint")),
-                        )
-                    )
+                    values += [result.about[key] for key in about]
+                    writer.writerow((block.title, name, result.seed, way, scores["epoch"], *values))
     return text.getvalue()
 
 
