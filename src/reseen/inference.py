@@ -19,7 +19,7 @@ from reseen.config import Config
 from reseen.data import SceneView, in_file_pixels
 from reseen.data.images import image_pixels
 from reseen.data.scene_transforms import padded, seen_scene
-from reseen.device import autocast, precision_here, resolve_device
+from reseen.device import autocast, resolve_device
 from reseen.errors import ReseenError
 from reseen.evaluation.encoders import available, embed_crops, sees_grey
 from reseen.evaluation.search import FoundScenes, Step, features_of
@@ -183,11 +183,7 @@ class PersonSearcher:
             device: auto, cpu, cuda or cuda:N; None is the one that ``config`` names, or this machine's own.
             second: what embeds the persons that are cut out, in place of the network: a search in two steps.
         """
-        if device is None:
-            self.device, self.precision = available(config)
-        else:
-            self.device = resolve_device(device)
-            self.precision = precision_here(self.device, config.train.precision)
+        self.device, self.precision = available(config if device is None else _on(config, device))
         self.network = network.to(self.device)
         self.config = config
         self.second = second

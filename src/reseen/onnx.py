@@ -123,12 +123,7 @@ class Embedder:
 class PersonSearcher:
     """Scenes to persons, as :class:`reseen.PersonSearcher`: the same up to rounding (docs/export.md)."""
 
-    def __init__(
-        self,
-        detector: Graph,
-        features: Graph | Embedder,
-        second_look: Graph | None = None,
-    ) -> None:
+    def __init__(self, detector: Graph, features: Graph | Embedder, second_look: Graph | None = None) -> None:
         """
         Args:
             features: a graph that reads scene and boxes, or what embeds the persons that are cut out.
