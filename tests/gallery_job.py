@@ -9,19 +9,14 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable
 from typing import Any
 
 from galleries import MODEL, some_features
 from reseen.gallery import Gallery
 from reseen.gallery.files import Files
 
-POINTS = {  # what an eraser calls -> whether it dies before or after
-    "delete": "before",
-    "compact_files": "before",
-    "cleanup_old_versions": "before",
-    "note": "after",
-}
+# What an eraser calls, and dies before: the last removes its note, when the receipt is written.
+POINTS = ("delete", "compact_files", "cleanup_old_versions", "remove")
 
 
 def die(*given: Any, **more: Any) -> None:
@@ -34,13 +29,7 @@ def erase(place: str) -> None:
 
     point = place.rpartition("/")[2]
     owner: Any = next(one for one in (LanceDataset, DatasetOptimizer, Files) if hasattr(one, point))
-    call: Callable[..., Any] = getattr(owner, point)
-
-    def then_die(*given: Any, **more: Any) -> None:
-        call(*given, **more)
-        die()
-
-    setattr(owner, point, die if POINTS[point] == "before" else then_die)
+    setattr(owner, point, die)
     Gallery.open(place, MODEL).forget([5, 20])
 
 
