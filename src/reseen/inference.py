@@ -27,9 +27,8 @@ from reseen.evaluation.search_lists import Finder
 from reseen.evaluation.two_steps import cut_out, detect_persons, embed_images, find_in_two_steps
 from reseen.methods import get_method
 from reseen.models import Encoder
-from reseen.models.checkpoint import STEPS, of_this_version
-from reseen.models.embedding import evaluation_mode
-from reseen.models.fingerprint import model_fingerprint
+from reseen.models.checkpoint import STEPS, model_fingerprint, of_this_version
+from reseen.models.encoders import evaluation_mode
 from reseen.models.hub import local_copy
 from reseen.models.search import SearchNetwork
 from reseen.pixels import boxes_inside

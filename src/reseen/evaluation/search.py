@@ -29,7 +29,7 @@ from reseen.errors import ReseenError
 from reseen.evaluation.encoders import Keep, available
 from reseen.evaluation.protocol import NothingToScoreError, pairs_of_one
 from reseen.metrics import detection_scores, person_search_scores
-from reseen.models.embedding import evaluation_mode
+from reseen.models.encoders import evaluation_mode
 from reseen.models.search import SearchNetwork
 from reseen.records import Probe, Scene, SceneDetections, SearchData, SearchQuery
 

@@ -18,7 +18,7 @@ from reseen.evaluation.encoders import BATCH, available
 from reseen.evaluation.search import BATCH as SCENES
 from reseen.evaluation.search import FoundScenes, Step
 from reseen.models import Encoder
-from reseen.models.embedding import evaluation_mode
+from reseen.models.encoders import evaluation_mode
 from reseen.models.search import SearchNetwork
 from reseen.pixels import whole_pixels
 from reseen.records import Probe, Scene, SceneDetections

@@ -18,7 +18,7 @@ from reseen.methods import cameras as per_camera
 from reseen.methods.common import ON_CROPS, embed_augmented, embed_clean
 from reseen.methods.instance_memory import centroids, freeze_centroids, update_memories
 from reseen.methods.labelling import assign
-from reseen.models.siamese import Siamese
+from reseen.models.encoders import Siamese
 from reseen.records import Crop, PseudoLabels
 from reseen.training.run import Method, Run
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from reseen.config import SearchConfig
 from reseen.data import SceneBatch, SceneView, clean_scene_batches
 from reseen.errors import ReseenError
-from reseen.models.embedding import evaluation_mode
+from reseen.models.encoders import evaluation_mode
 from reseen.models.search import Paths
 from reseen.records import Scene, persons_of
 from reseen.training.run import Run

@@ -18,41 +18,32 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from reseen.errors import ReseenError
 
 
-class GroupedBatchNorm1d(nn.BatchNorm1d):
-    """:class:`torch.nn.BatchNorm1d` over groups of ``group_size`` rows; made by :func:`convert`."""
+class _Grouped(_BatchNorm):
+    """A batch norm over groups of ``group_size`` rows or images; made by :func:`convert`."""
 
     group_size = 0
 
     def forward(self, x: Tensor) -> Tensor:
         sizes = group_sizes(len(x), self.group_size) if self.training else []
-        if len(sizes) < 2:
-            return super().forward(x)
-        return _normalise_groups(self, x, sizes)
+        return super().forward(x) if len(sizes) < 2 else self.after(_normalise_groups(self, x, sizes))
+
+    def after(self, normalised: Tensor) -> Tensor:
+        return normalised
 
 
-class GroupedBatchNorm2d(nn.BatchNorm2d):
-    """:class:`torch.nn.BatchNorm2d` over groups of ``group_size`` images; made by :func:`convert`."""
-
-    group_size = 0
-
-    def forward(self, x: Tensor) -> Tensor:
-        sizes = group_sizes(len(x), self.group_size) if self.training else []
-        if len(sizes) < 2:
-            return super().forward(x)
-        return _normalise_groups(self, x, sizes)
+class GroupedBatchNorm1d(_Grouped, nn.BatchNorm1d):
+    """:class:`torch.nn.BatchNorm1d` in groups."""
 
 
-class GroupedBatchNormAct2d(BatchNormAct2d):  # type: ignore[misc]  # timm has no types
-    """timm's batch norm with its activation (DenseNet and others), over groups of ``group_size`` images."""
+class GroupedBatchNorm2d(_Grouped, nn.BatchNorm2d):
+    """:class:`torch.nn.BatchNorm2d` in groups."""
 
-    group_size = 0
 
-    def forward(self, x: Tensor) -> Tensor:
-        sizes = group_sizes(len(x), self.group_size) if self.training else []
-        if len(sizes) < 2:
-            result: Tensor = super().forward(x)
-        else:
-            result = self.act(self.drop(_normalise_groups(self, x, sizes)))
+class GroupedBatchNormAct2d(_Grouped, BatchNormAct2d):  # type: ignore[misc]  # timm has no types
+    """timm's batch norm with its activation (DenseNet and others) in groups."""
+
+    def after(self, normalised: Tensor) -> Tensor:
+        result: Tensor = self.act(self.drop(normalised))
         return result
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from reseen.config import Config, from_yaml
 from reseen.errors import ReseenError
-from reseen.files import from_json
+from reseen.files import from_json, to_json
 
 LAST = "last.safetensors"
 STEPS = ("detector", "reid")  # folders of a run in two steps, each a run
@@ -125,9 +125,15 @@ def checkpoint_in(source: str | Path, part: str) -> Path | None:
     )
 
 
-def digest_of(tensors: Mapping[str, Tensor], state: str) -> str:
+def model_fingerprint(weights: Mapping[str, Tensor], preprocessing: Mapping[str, Any]) -> str:
+    """Hex digest of weights and of how images are made ready for them: features are only compared within a model."""
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+    return digest_of(plain, to_json(preprocessing, sort_keys=True), size=16)
+
+
+def digest_of(tensors: Mapping[str, Tensor], state: str, size: int = 20) -> str:
     """BLAKE2b over names, types, shapes and bytes, in the order of the names."""
-    result = hashlib.blake2b(state.encode(), digest_size=20)
+    result = hashlib.blake2b(state.encode(), digest_size=size)
     for name in sorted(tensors):
         tensor = tensors[name]
         result.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())

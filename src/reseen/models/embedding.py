@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from reseen.data.loaders import clean_batches
 from reseen.device import autocast, resolve_device, resolve_precision
-from reseen.models.encoders import Encoder
+from reseen.models.encoders import Encoder, evaluation_mode
 from reseen.models.folding import folded
 from reseen.records import Crop
 
@@ -47,15 +46,3 @@ def embed(
             if progress is not None:
                 progress(done)
     return features
-
-
-@contextmanager
-def evaluation_mode(module: nn.Module) -> Iterator[None]:
-    """``module.eval()`` inside; afterwards each part is in the mode it was in."""
-    modes = {part: part.training for part in module.modules()}
-    module.eval()
-    try:
-        yield
-    finally:
-        for part, training in modes.items():
-            part.training = training

@@ -1,8 +1,11 @@
-"""One branch of a siamese system: backbone, pooling, BN-neck; and the predictor of the first branch."""
+"""One branch of a siamese system (backbone, pooling, BN-neck), its predictor, and both branches together."""
 
 from __future__ import annotations
 
+import copy
 import difflib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple
 
 import timm
@@ -12,7 +15,7 @@ import torchvision
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from reseen.config import ModelConfig
+from reseen.config import Config, ModelConfig
 from reseen.errors import ReseenError
 from reseen.models.batchnorm import convert
 from reseen.models.street_net import StreetNet
@@ -118,6 +121,22 @@ class Predictor(nn.Module):
         return predictions
 
 
+class Siamese(nn.Module):
+    """F, F', the predictor G on the first branch and, in CSCL only, G' on the second. Absent parts are None."""
+
+    def __init__(self, config: Config, encoder: Encoder) -> None:
+        super().__init__()
+        both = config.loss.branches == "both"
+        self.second = copy.deepcopy(encoder)
+        self.first = encoder if both else None
+        self.predictor = build_predictor(config.model, encoder.dim) if both else None
+        self.second_predictor = build_predictor(config.model, encoder.dim) if config.loss.symmetric else None
+
+    def shipped(self) -> Encoder:
+        """F, which is evaluated (Algorithm 1, line 9); alone (Table 3, first row), F' is."""
+        return self.first or self.second
+
+
 def build_encoder(config: ModelConfig) -> Encoder:
     """An encoder with random weights; nothing is downloaded (see :func:`reseen.models.load_weights`).
 
@@ -143,19 +162,13 @@ def check_maps(encoder: Encoder, height: int, width: int) -> None:
     Raises:
         ReseenError: it has no feature maps, none of this size, or of another depth than it says.
     """
-    modes = {part: part.training for part in encoder.modules()}
-    encoder.eval()
+    backbone: Any = encoder.backbone
     try:
-        maps = _as_maps(
-            encoder.backbone,
-            encoder.backbone.forward_features(torch.zeros(1, 3, height, width)),  # type: ignore[operator]
-        )
+        with evaluation_mode(encoder):
+            maps = _as_maps(backbone, backbone.forward_features(torch.zeros(1, 3, height, width)))
         fits = maps.shape[1] == encoder.dim
     except (AttributeError, AssertionError, RuntimeError, TypeError, ValueError):  # timm's, by architecture
         fits = False
-    finally:
-        for part, training in modes.items():
-            part.training = training
     if not fits:
         raise ReseenError(NO_MAPS)
 
@@ -163,6 +176,18 @@ def check_maps(encoder: Encoder, height: int, width: int) -> None:
 def build_predictor(config: ModelConfig, dim: int) -> Predictor:
     """The predictor of the first branch, with grouped batch norm like the encoder's."""
     return convert(Predictor(dim, config.predictor, config.predictor_input), config.bn_group_size)
+
+
+@contextmanager
+def evaluation_mode(module: nn.Module) -> Iterator[None]:
+    """``module.eval()`` inside; afterwards each part is in the mode it was in."""
+    modes = {part: part.training for part in module.modules()}
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, training in modes.items():
+            part.training = training
 
 
 def timm_name(backbone: str) -> str:

@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from reseen.config import ModelConfig
 from reseen.errors import ReseenError
-from reseen.models.encoders import build_encoder
+from reseen.models.encoders import build_encoder, evaluation_mode
 from reseen.models.weights import WeightsReport, load_weights
 
 STRIDES = (8, 16, 32, 64, 128)  # of P3 to P7, pixels per cell
@@ -51,7 +51,10 @@ class Pyramid(nn.Module):
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """P3 to P7. Pad a batch of scenes to multiples of 32 with 0 at the right and at the bottom."""
-        stages = self._stages(images)
+        backbone: Any = self.backbone
+        stages: list[Tensor] = backbone.forward_intermediates(
+            images, indices=self._indices, intermediates_only=True
+        )
         tops = [lateral(stage) for lateral, stage in zip(self.laterals, stages, strict=True)]
         for level in (1, 0):
             tops[level] = tops[level] + F.interpolate(tops[level + 1], size=tops[level].shape[2:])
@@ -79,12 +82,6 @@ class Pyramid(nn.Module):
                 if isinstance(layer, _BatchNorm):
                     layer.eval()
         return self
-
-    def _stages(self, images: Tensor) -> list[Tensor]:
-        maps: list[Tensor] = cast(Any, self.backbone).forward_intermediates(
-            images, indices=self._indices, intermediates_only=True
-        )
-        return maps
 
 
 def build_pyramid(
@@ -149,13 +146,9 @@ def _probe(backbone: nn.Module) -> list[Tensor]:
     """Every intermediate map of one black image, in evaluation mode; empty where there is none."""
     parameter = next(backbone.parameters())
     image = torch.zeros(1, 3, _PROBE, _PROBE, device=parameter.device, dtype=parameter.dtype)
-    modes = {part: part.training for part in backbone.modules()}
-    backbone.eval()
     try:
-        maps: list[Tensor] = cast(Any, backbone).forward_intermediates(image, intermediates_only=True)
+        with evaluation_mode(backbone):
+            maps: list[Tensor] = cast(Any, backbone).forward_intermediates(image, intermediates_only=True)
     except (AttributeError, AssertionError, RuntimeError):  # no such method, or no image of this size
         return []
-    finally:
-        for part, training in modes.items():
-            part.training = training
     return maps

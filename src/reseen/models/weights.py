@@ -9,7 +9,7 @@ import urllib.error
 import urllib.request
 import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -122,21 +122,22 @@ def pretrained_name(weights: str, backbone: str) -> str:
         return Path(weights).name
     if backbone == "squeezenet1_1":
         return SQUEEZENET
-    published = (
-        timm.get_pretrained_cfg(timm_name(backbone)) if timm.is_model(backbone.partition(".")[0]) else None
-    )
+    published = _published(backbone)
     return ".".join(filter(None, (published.architecture, published.tag))) if published else backbone
 
 
 def pixel_statistics(backbone: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation, by channel, of the pixels in 0..1 that published weights of ``backbone`` were
     trained on: timm's word, or ImageNet's for networks that timm does not have."""
-    if not timm.is_model(backbone.partition(".")[0]):
-        return MEAN, STD
-    published = timm.get_pretrained_cfg(timm_name(backbone))
-    if published is None:  # an architecture without published weights
+    published = _published(backbone)
+    if published is None:
         return MEAN, STD
     return tuple(map(float, published.mean)), tuple(map(float, published.std))
+
+
+def _published(backbone: str) -> Any:
+    """What timm knows of the published weights of ``backbone``; None: there are none, or it is not timm's."""
+    return timm.get_pretrained_cfg(timm_name(backbone)) if timm.is_model(backbone.partition(".")[0]) else None
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
@@ -188,14 +189,14 @@ def _fill(encoder: nn.Module, tensors: Mapping[str, Tensor], source: str) -> Wei
     backbone = "pyramid.backbone." if hasattr(encoder, "pyramid") else "backbone."
     prefix = _prefix(tensors, state)
     unexpected: list[str] = []
-    mismatched: list[str] = []
+    mismatched: dict[str, str] = {}
     found: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         ours = _name_here(name.removeprefix(prefix), state) if name.startswith(prefix) else None
         if ours is None:
             unexpected.append(name)
         elif tensor.shape != state[ours].shape:
-            mismatched.append(f"{ours}: {list(tensor.shape)}, here {list(state[ours].shape)}")
+            mismatched[ours] = f"{ours}: {list(tensor.shape)}, here {list(state[ours].shape)}"
         else:
             found[ours] = tensor
     if not found:
@@ -212,16 +213,15 @@ def _fill(encoder: nn.Module, tensors: Mapping[str, Tensor], source: str) -> Wei
     sizes = {name: p.numel() for name, p in encoder.named_parameters() if name.startswith(backbone)}
     share = sum(size for name, size in sizes.items() if name in found) / max(1, sum(sizes.values()))
     whole = not all(name.startswith(backbone) for name in found)  # a network's file, not a backbone's
-    told = {line.partition(":")[0] for line in mismatched}
     missing = [
         name
         for name in state
         if name not in found
-        and name not in told
+        and name not in mismatched
         and not name.endswith("num_batches_tracked")
         and (whole or name.startswith(backbone))
     ]
-    lists = (tuple(missing), tuple(unexpected), tuple(mismatched))
+    lists = (tuple(missing), tuple(unexpected), tuple(mismatched.values()))
     return WeightsReport(source, len(found), share, *lists, prefix)
 
 
@@ -229,7 +229,7 @@ def _refuse_few(
     found: Mapping[str, Tensor],
     state: Mapping[str, Tensor],
     backbone: str,
-    mismatched: Sequence[str],
+    mismatched: Mapping[str, str],
     source: str,
 ) -> None:
     """Raise ReseenError for less than half of the backbone's kernels and matrices.
@@ -242,10 +242,8 @@ def _refuse_few(
         return
     parts = [f"--weights {source}: {len(fitting)} of the {len(wanted)} weights of the backbone fit"]
     parts += [f"such as {fitting[0].removeprefix(backbone)}"] if fitting else []
-    other = [line for line in mismatched if line.partition(":")[0] in wanted]
-    absent = [
-        name for name in wanted if name not in found and not any(m.startswith(f"{name}:") for m in other)
-    ]
+    other = [line for name, line in mismatched.items() if name in wanted]
+    absent = [name for name in wanted if name not in found and name not in mismatched]
     parts += [f"{len(other)} are of another shape ({other[0].removeprefix(backbone)})"] if other else []
     parts += [f"{len(absent)} are not there ({absent[0].removeprefix(backbone)})"] if absent else []
     raise ReseenError(
