@@ -30,7 +30,7 @@ def test_a_part_of_market(tmp_path: Path) -> None:
     report = examine(tmp_path)
     assert report.name == "Market-1501"
     assert not report.healthy
-    assert report.splits[0].images == 4
+    assert report.splits[0].counts["images"] == 4
     text = "\n".join(report.lines())
     for part in (
         "train: 4 images, 2 identities, 3 cameras (1, 2, 3): published are 12,936 images, 751 identities",

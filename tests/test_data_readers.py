@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from reseen.data import open_data
-from reseen.data.numbering import number_cameras, number_identities, persons_from_one
+from reseen.data.numbering import number_cameras, number_identities, number_persons
 from reseen.errors import ReseenError
 
 
@@ -396,6 +396,6 @@ def test_identities_as_numbers_and_names() -> None:
 
 
 def test_persons_from_one_keeps_junk_and_real_distractors() -> None:
-    train, query, gallery = (np.array(part) for part in ([3], [4], [0, -1, 4]))
-    assert persons_from_one(train, query, gallery)[2].tolist() == [0, -1, 4]
-    assert persons_from_one(np.array([0]), query, gallery)[2].tolist() == [1, -1, 5]
+    parts = np.array(["train", "query", "gallery", "gallery", "gallery"], dtype=object)
+    assert number_persons(["3", "4", "0", "-1", "4"], parts).tolist() == [3, 4, 0, -1, 4]
+    assert number_persons(["0", "4", "0", "-1", "4"], parts).tolist() == [1, 5, 1, -1, 5]

@@ -48,7 +48,7 @@ def test_a_damaged_protocol_is_a_warning(tmp_path: Path) -> None:
 
 
 def test_a_whole_set_is_recognised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    counts = {"train": (2, 3, None), "test": (4, None, None), "queries": (2, None, None)}
+    counts = {"train": {"scenes": 2, "persons": 3}, "test": {"scenes": 4}, "queries": {"": 2}}
     monkeypatch.setattr("reseen.data.scene_doctor.KNOWN", {"PRW": counts})
     report = examine(prw(tmp_path))
     assert report.warnings == ()

@@ -16,8 +16,8 @@ import reseen
 from command_runs import done, lines
 from reseen.data import open_search_data
 from reseen.errors import ReseenError
+from reseen.evaluation.lists import ranked_hits
 from reseen.evaluation.search import evaluate_searcher, find_persons
-from reseen.evaluation.search_lists import ranked_hits
 from reseen.inference import load_searcher
 from reseen.metrics import SceneDetections, SearchQuery, person_search_scores
 from reseen.progress import Progress

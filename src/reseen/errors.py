@@ -14,6 +14,12 @@ class ReseenError(Exception):
         super().__init__(_shortened(" ".join(words), LONGEST_LINE))
 
 
+def require(condition: bool, message: str) -> None:
+    """Raise :class:`ReseenError` unless ``condition`` holds."""
+    if not condition:
+        raise ReseenError(message)
+
+
 def _shortened(text: str, longest: int) -> str:
     """The first and the last half of what is longer: what to do next stands at the end."""
     if len(text) <= longest:

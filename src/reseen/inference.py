@@ -22,8 +22,7 @@ from reseen.data.scene_transforms import padded, seen_scene
 from reseen.device import autocast, resolve_device
 from reseen.errors import ReseenError
 from reseen.evaluation.encoders import available, embed_crops, sees_grey
-from reseen.evaluation.search import FoundScenes, Step, features_of
-from reseen.evaluation.search_lists import Finder
+from reseen.evaluation.search import Finder, FoundScenes, Step, features_of
 from reseen.evaluation.two_steps import cut_out, detect_persons, embed_images, find_in_two_steps
 from reseen.methods import get_method
 from reseen.models import Encoder

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from reseen.errors import ReseenError
+from reseen.errors import require
 
 Labels = NDArray[np.int64]
 
@@ -24,11 +24,6 @@ JUNK = -1  # gallery image that neither helps nor hurts: dropped (Market-1501)
 DISTRACTOR = 0  # gallery image of nobody in the query set: a negative for everyone
 OUTLIER = -1  # pseudo label of an image that belongs to no cluster
 UNLABELLED = -1  # identity of a person in a scene whom nobody named; persons in scenes are numbered from 0
-
-
-def _check(condition: bool, message: str) -> None:
-    if not condition:
-        raise ReseenError(message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +42,7 @@ class LabelledCrops:
     identities: Labels
 
     def __post_init__(self) -> None:
-        _check(
+        require(
             self.identities.shape == (len(self.crops),),
             f"{len(self.crops)} crops need as many identities, not {self.identities.shape}",
         )
@@ -58,6 +53,10 @@ class LabelledCrops:
 
     def __len__(self) -> int:
         return len(self.crops)
+
+    def take(self, rows: Labels) -> LabelledCrops:
+        """Those of ``rows``, in that order."""
+        return LabelledCrops(tuple(self.crops[row] for row in rows), self.identities[rows])
 
 
 @dataclass(frozen=True)
@@ -85,10 +84,28 @@ class ReidData:
 
     def __post_init__(self) -> None:
         if self.train_identities is not None:
-            _check(
+            require(
                 self.train_identities.shape == (len(self.train),),
                 f"{len(self.train)} training crops need as many identities, not {self.train_identities.shape}",
             )
+
+    @property
+    def labelled(self) -> dict[str, LabelledCrops]:
+        """The parts beside the training part that are there, by name."""
+        parts = {"validation": self.validation, "query": self.query, "gallery": self.gallery}
+        return {name: part for name, part in parts.items() if part is not None}
+
+    def take(self, rows: Mapping[str, Labels]) -> ReidData:
+        """Only ``rows`` of ``train`` and of each part that is there."""
+        labels, parts = self.train_identities, {n: part.take(rows[n]) for n, part in self.labelled.items()}
+        return replace(
+            self,
+            train=tuple(self.train[row] for row in rows["train"]),
+            train_identities=None if labels is None else labels[rows["train"]],
+            query=parts.get("query"),
+            gallery=parts.get("gallery"),
+            validation=parts.get("validation"),
+        )
 
 
 @dataclass(frozen=True)
@@ -100,7 +117,7 @@ class Scene:
     camera: int = UNKNOWN_CAMERA
 
     def __post_init__(self) -> None:
-        _check(
+        require(
             self.boxes.ndim == 2 and self.boxes.shape[1] == 4,
             f"{self.path}: boxes must have shape [n, 4], not {self.boxes.shape}",
         )
@@ -114,9 +131,9 @@ class LabelledScenes:
     identities: tuple[Labels, ...]
 
     def __post_init__(self) -> None:
-        _check(len(self.scenes) == len(self.identities), "each scene needs its array of identities")
+        require(len(self.scenes) == len(self.identities), "each scene needs its array of identities")
         for scene, identities in zip(self.scenes, self.identities, strict=True):
-            _check(
+            require(
                 len(scene.boxes) == len(identities),
                 f"{scene.path}: {len(scene.boxes)} boxes but {len(identities)} identities",
             )
@@ -171,14 +188,14 @@ class SearchData:
             ("training", self.train, self.train_names, self.train_identities),
             ("test", self.test, self.test_names, self.test_identities),
         ):
-            _check(
+            require(
                 len(scenes) == len(names) == len(set(names)),
                 f"{len(scenes)} {part} scenes need as many names, each its own, not {len(set(names))}",
             )
             if identities is not None:
                 LabelledScenes(scenes, identities)  # checks the shapes
         outside = [probe.scene for probe in self.probes if not 0 <= probe.scene < len(self.test)]
-        _check(not outside, f"a probe names scene {outside[:1]} of {len(self.test)} test scenes")
+        require(not outside, f"a probe names scene {outside[:1]} of {len(self.test)} test scenes")
 
     @property
     def train_offsets(self) -> Labels:
@@ -203,10 +220,10 @@ class PseudoLabels:
     parts_stayed: int | None = None
 
     def __post_init__(self) -> None:
-        _check(self.labels.ndim == 1, f"pseudo labels must have shape [M], not {self.labels.shape}")
+        require(self.labels.ndim == 1, f"pseudo labels must have shape [M], not {self.labels.shape}")
         present = np.unique(self.labels)
         present = present[present >= 0]
-        _check(
+        require(
             np.array_equal(present, np.arange(len(present))),
             "pseudo labels must be numbered 0..K-1 without a gap (PseudoLabels.of renumbers)",
         )
@@ -259,7 +276,7 @@ class SceneDetections:
 
     def __post_init__(self) -> None:
         rows = {len(self.boxes), len(self.scores), len(self.features)}
-        _check(len(rows) == 1, f"boxes, scores and features differ in length: {sorted(rows)}")
+        require(len(rows) == 1, f"boxes, scores and features differ in length: {sorted(rows)}")
 
 
 def cameras_of(images: tuple[Crop, ...] | tuple[Scene, ...]) -> Labels:
@@ -284,3 +301,10 @@ def persons_of(images: tuple[Crop, ...] | tuple[Scene, ...]) -> Labels:
     """Persons in each image: int64 ``[images]``; a crop shows one."""
     counts = (len(image.boxes) if isinstance(image, Scene) else 1 for image in images)
     return np.fromiter(counts, dtype=np.int64, count=len(images))
+
+
+def rows_of_each(values: Labels, among: NDArray[np.bool_]) -> list[Labels]:
+    """Rows of each value that occurs ``among`` some, in their order; in the order of the values."""
+    rows = np.flatnonzero(among)
+    rows = rows[np.argsort(values[rows], kind="stable")]
+    return np.split(rows, np.flatnonzero(np.diff(values[rows])) + 1) if len(rows) else []

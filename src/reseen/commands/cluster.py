@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from reseen.config import ClusterConfig
+from reseen.data.paths import relative
 from reseen.errors import ReseenError
 from reseen.evaluation import embed_crops
 from reseen.evaluation.encoders import sees_grey
-from reseen.evaluation.lists import relative
 from reseen.files import write_csv
 from reseen.inference import Embedder, load_encoder
 from reseen.methods.labelling import pseudo_labels

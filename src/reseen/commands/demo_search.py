@@ -21,7 +21,7 @@ from reseen.config import Config, resolve
 from reseen.data import open_search_data
 from reseen.evaluation import BASELINES
 from reseen.evaluation.search import FoundScenes, Step, find_persons, search_record
-from reseen.evaluation.search_baselines import baseline_record, given_record, true_boxes, true_crops
+from reseen.evaluation.search_baselines import given_record, true_boxes, true_crops
 from reseen.inference import load_searcher
 from reseen.methods import get_method
 from reseen.models.search import SearchNetwork
@@ -129,7 +129,7 @@ def compare(
     with TemporaryDirectory() as folder:
         crops = true_crops(scenes, Path(folder))
         for key, name in BASELINE_NAMES.items():
-            rows.append(_row(name, TRUE, baseline_record(scenes, crops, BASELINES[key])))
+            rows.append(_row(name, TRUE, given_record(scenes, BASELINES[key](crops))))
     files = {name: run / "checkpoint" / LAST for name, run in runs.items()}
     untrained = next(iter(runs.values())) / "checkpoint" / START
     for name, file in {"untrained network": untrained, **files}.items():

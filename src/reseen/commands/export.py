@@ -6,8 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from reseen.errors import ReseenError
-from reseen.export.card import NOT_STATED
-from reseen.export.hub import write_hub
+from reseen.export.hub import NOT_STATED, write_hub
 from reseen.export.onnx_files import write_onnx
 from reseen.footage import joined
 from reseen.footage.fiftyone import write_fiftyone

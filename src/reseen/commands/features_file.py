@@ -11,14 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reseen.commands.lists import check_lists, write_lists
-from reseen.data.paths import shown
+from reseen.data.paths import relative, shown
 from reseen.errors import ReseenError
 from reseen.evaluation import evaluate_features, evaluate_reranked, open_test
 from reseen.evaluation.lists import crop_lists
 from reseen.evaluation.protocol import CROSS_CAMERA
 from reseen.footage import Rows, joined
 from reseen.footage.shards import read_features
-from reseen.footage.sources import source_name
 from reseen.metrics import ReidScores
 from reseen.metrics.arrays import to_features
 from reseen.records import LabelledCrops
@@ -85,7 +84,7 @@ def _embedded(rows: Rows, part: str, crops: LabelledCrops, root: Path, folder: P
     place = {name: row for row, name in enumerate(rows.sources)}
     if len(place) < len(rows):
         raise ReseenError(f"--features {folder} is of scenes or videos: only features of crops can be scored")
-    names = [source_name(root, crop.path) for crop in crops.crops]
+    names = [relative(crop.path, root).as_posix() for crop in crops.crops]
     lost = [name for name in names if name not in place]
     if lost:
         raise ReseenError(

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from reseen.data.paths import relative
 from reseen.distributed import ALONE
 from reseen.errors import ReseenError
-from reseen.evaluation.lists import TOP, Lists, relative
+from reseen.evaluation.lists import TOP, Lists
 from reseen.files import write_csv
 from reseen.progress import Progress
 from reseen.tasks import Scoring, Task, max_bad_share

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from reseen.data.numbering import number_cameras, number_identities, persons_from_one
-from reseen.data.paths import shown
+from reseen.data.numbering import number_cameras, number_identities, number_persons
+from reseen.data.paths import said_of, shown
 from reseen.data.queries import choose_queries
 from reseen.data.spelling import EVERYTHING, GALLERY, QUERY, TEST, TRAIN, VALIDATION
 from reseen.errors import ReseenError
@@ -54,41 +54,28 @@ def assemble(
             that contradict each other.
     """
     rows, notes = _without_twofold_training(rows)
-    try:
+    with said_of(root):
         cameras = np.array(number_cameras([row.camera for row in rows]), dtype=np.int64)
         named, given = [row.identity for row in rows], np.array([row.part for row in rows], dtype=object)
         identities = number_identities(named) if zero_is_nobody else number_persons(named, given)
-    except ReseenError as error:
-        raise ReseenError(f"{shown(root)}: {error}") from error
     parts, more = _tested(given, identities, cameras, root)
     _check(rows, parts, identities)
-    crops = [Crop(row.path, int(camera)) for row, camera in zip(rows, cameras, strict=True)]
-    labelled = {part: _labelled(crops, identities, parts == part) for part in (VALIDATION, QUERY, GALLERY)}
-    train = np.flatnonzero(parts == TRAIN)
-    known = any(rows[row].identity for row in train)
+    crops = tuple(Crop(row.path, int(camera)) for row, camera in zip(rows, cameras, strict=True))
+    listed = LabelledCrops(crops, identities)
+    labelled = {part: listed.take(np.flatnonzero(parts == part)) for part in (VALIDATION, QUERY, GALLERY)}
+    train = listed.take(np.flatnonzero(parts == TRAIN))
+    known = any(row.identity for row, part in zip(rows, parts, strict=True) if part == TRAIN)
     return ReidData(
         name=name,
         root=root,
-        train=tuple(crops[row] for row in train),
-        train_identities=identities[train] if known else None,
-        query=labelled[QUERY],
-        gallery=labelled[GALLERY],
-        validation=labelled[VALIDATION],
+        train=train.crops,
+        train_identities=train.identities if known else None,
+        **{name: part for name, part in labelled.items() if len(part)},
         layout=layout,
         skipped=(*notes, *more, *skipped),
         person_names=_names(identities, named, above=DISTRACTOR),
         camera_names=_names(cameras, [row.camera for row in rows], above=UNKNOWN_CAMERA),
     )
-
-
-def number_persons(names: Sequence[str], parts: np.ndarray) -> Labels:
-    """:func:`number_identities`, with persons from 1 also where they are numbered from 0; ``parts`` of the rows."""
-    identities = number_identities(names)
-    groups = (np.isin(parts, (TRAIN, VALIDATION)), parts == QUERY, np.isin(parts, (GALLERY, TEST)))
-    moved = persons_from_one(*(identities[chosen] for chosen in groups))
-    for chosen, values in zip(groups, moved, strict=True):
-        identities[chosen] = values
-    return identities
 
 
 def _names(numbers: Labels, names: Sequence[str], *, above: int) -> dict[int, str]:
@@ -111,10 +98,7 @@ def scored_on_validation(data: ReidData) -> ReidData:
             f"{shown(data.root)} has no validation part: reseen split makes one, see --validation"
         )
     asked = choose_queries(data.validation.identities, data.validation.cameras)
-    query, gallery = (
-        LabelledCrops(tuple(data.validation.crops[row] for row in rows), data.validation.identities[rows])
-        for rows in (np.flatnonzero(asked), np.flatnonzero(~asked))
-    )
+    query, gallery = (data.validation.take(np.flatnonzero(rows)) for rows in (asked, ~asked))
     return replace(data, query=query if len(query) else None, gallery=gallery, validation=None)
 
 
@@ -157,8 +141,3 @@ def _check(rows: Sequence[Row], parts: np.ndarray, identities: Labels) -> None:
             raise ReseenError(f"{row.where}: a query needs the identity of a person")
         if part in (GALLERY, VALIDATION) and not row.identity:
             raise ReseenError(f"{row.where}: a {part} image needs an identity (-1 = junk)")
-
-
-def _labelled(crops: Sequence[Crop], identities: Labels, where: np.ndarray) -> LabelledCrops | None:
-    rows = np.flatnonzero(where)
-    return LabelledCrops(tuple(crops[row] for row in rows.tolist()), identities[rows]) if len(rows) else None

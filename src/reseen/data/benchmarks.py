@@ -77,7 +77,6 @@ def named(data: ReidData, style: Style) -> tuple[str, str | None]:
     name = style.benchmark
     if name is None:
         return LOOSE_NAME, None
-    counted = counts_of(data)
     if as_published(name, data):
         return name, None
     if not style.alone:
@@ -87,7 +86,7 @@ def named(data: ReidData, style: Style) -> tuple[str, str | None]:
     if foreign is not None:
         where = f"{foreign.path.parent.name}/{foreign.path.name}"
         return LOOSE_NAME, f"camera {foreign.camera} is not one of its {KNOWN_CAMERAS[name]} (first: {where})"
-    for part, found in counted.items():
+    for part, found in counts_of(data).items():
         if any(have > most for have, most in zip(found, KNOWN[name][part], strict=True)):
             more = f"the {part} part has {found[0]:,} images of {found[1]:,} persons, more than are published"
             return LOOSE_NAME, more
@@ -101,13 +100,9 @@ def as_published(name: str, data: ReidData) -> bool:
 
 def counts_of(data: ReidData) -> Mapping[str, tuple[int, int]]:
     """Images and persons of each part that is there."""
-    parts: list[tuple[str, int, Labels | None]] = [("train", len(data.train), data.train_identities)]
-    parts += [
-        (name, len(part), part.identities)
-        for name, part in (("query", data.query), ("gallery", data.gallery))
-        if part is not None
-    ]
-    return {name: (count, persons(labels)) for name, count, labels in parts if count}
+    counts = {"train": (len(data.train), persons(data.train_identities))}
+    counts |= {name: (len(part), persons(part.identities)) for name, part in data.labelled.items()}
+    return {name: counted for name, counted in counts.items() if counted[0] and name != "validation"}
 
 
 def persons(labels: Labels | None) -> int:

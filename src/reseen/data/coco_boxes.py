@@ -15,7 +15,7 @@ from reseen.data.boxes import Dropped, corners
 from reseen.data.galleries import galleries_by_identity, probes_by_camera
 from reseen.data.layouts import STREET_MARK
 from reseen.data.numbering import number_cameras
-from reseen.data.paths import shown
+from reseen.data.paths import said_of, shown
 from reseen.data.spelling import find_file, is_number, is_person, is_true, meanings, value
 from reseen.errors import ReseenError
 from reseen.records import UNLABELLED, Labels, Probe, Scene, SearchData
@@ -59,7 +59,6 @@ def read_coco(path: Path) -> SearchData:
     probes: tuple[Probe, ...] = ()
     if test_identities is not None:
         probes = _marked(test, test_identities, marked) or probes_by_camera(test, test_identities)
-    known = test_identities if test_identities is not None and probes else None
     name = path.stem if single else path.resolve().name or "scenes"
     return SearchData(
         name="street" if os.path.isfile(root / STREET_MARK) else name,
@@ -71,7 +70,7 @@ def read_coco(path: Path) -> SearchData:
         test_names=test_names,
         test_identities=test_identities,
         probes=probes,
-        read_gallery=None if known is None else galleries_by_identity(test, test_names, known, probes),
+        read_gallery=galleries_by_identity(test, test_names, test_identities or (), probes),
         skipped=(*skipped, *dropped.lines()),
     )
 
@@ -100,11 +99,13 @@ def _read(path: Path, skipped: list[str], dropped: Dropped) -> _Part:
             dropped.add(path.name, 1, why)
         else:
             by_image[number].append(annotation)
+    with said_of(path):
+        cameras = number_cameras([image.get(camera) for image in images])
     scenes: list[Scene] = []
     names: dict[str, None] = {}
     people: list[list[Any]] = []
     marked: list[tuple[int, int]] = []
-    for image, shot, written_name in zip(images, _cameras(path, images, camera), spelled, strict=True):
+    for image, shot, written_name in zip(images, cameras, spelled, strict=True):
         name = find_file(base, written_name)
         if name is None or name in names:
             why = "does not exist" if name is None else "is listed twice"
@@ -186,10 +187,8 @@ def _key_of(path: Path, rows: list[dict[str, Any]], meaning: str, usual: str) ->
     keys = list(dict.fromkeys(key for row in rows for key in row))
     if usual in keys:
         return usual
-    try:
+    with said_of(path):
         return meanings(keys, wanted=(meaning,), weak={}).get(meaning, usual)
-    except ReseenError as error:
-        raise ReseenError(f"{shown(path)}: {shown(str(error))}") from error
 
 
 def _image_folder(path: Path, names: Sequence[str]) -> Path:
@@ -203,13 +202,6 @@ def _image_folder(path: Path, names: Sequence[str]) -> Path:
         ),
         path.parent,
     )
-
-
-def _cameras(path: Path, images: list[dict[str, Any]], key: str) -> list[int]:
-    try:
-        return number_cameras([image.get(key) for image in images])
-    except ReseenError as error:
-        raise ReseenError(f"{shown(path)}: {error}") from error
 
 
 def _bbox(annotation: dict[str, Any]) -> NDArray[np.float64]:

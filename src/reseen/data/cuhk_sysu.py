@@ -12,7 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reseen.data.boxes import Dropped, corners, has_area
-from reseen.data.matfiles import MalformedError, four, load_variable, part, records, stream_records, text
+from reseen.data.matfiles import (
+    MalformedError,
+    expecting,
+    four,
+    load_variable,
+    part,
+    records,
+    stream_records,
+    text,
+)
 from reseen.data.paths import files_in, shown
 from reseen.errors import ReseenError
 from reseen.records import UNLABELLED, Labels, Probe, RawGallery, Scene, SearchData
@@ -87,14 +96,10 @@ def _protocol(folder: Path, size: int) -> Path:
     return folder / PROTOCOLS / f"TestG{size}.mat"
 
 
-def _malformed(path: Path, error: MalformedError) -> ReseenError:
-    return ReseenError(f"{shown(path)} {error}: get CUHK-SYSU's own file again")
-
-
 def _images(path: Path, skipped: list[str]) -> _Annotations:
     """Every image with its boxes, in the order of the file."""
     found: _Annotations = {}
-    try:
+    with expecting(path, "CUHK-SYSU's"):
         for record in records(load_variable(path, "Img")):
             name = text(part(record, "imname", 0))
             boxes = [four(part(box, "idlocate", 0)) for box in records(part(record, "box", 2))]
@@ -102,16 +107,12 @@ def _images(path: Path, skipped: list[str]) -> _Annotations:
                 skipped.append(f"Images.mat lists {shown(name)} twice: the first counts")
             else:
                 found[name] = np.array(boxes, dtype=np.float64).reshape(-1, 4)
-    except MalformedError as error:
-        raise _malformed(path, error) from error
     return found
 
 
 def _pool(path: Path) -> list[str]:
-    try:
+    with expecting(path, "CUHK-SYSU's"):
         return [text(cell) for cell in np.asarray(load_variable(path, "pool")).ravel()]
-    except MalformedError as error:
-        raise _malformed(path, error) from error
 
 
 def _train_persons(path: Path, skipped: list[str]) -> tuple[_Persons, int]:
@@ -120,21 +121,19 @@ def _train_persons(path: Path, skipped: list[str]) -> tuple[_Persons, int]:
         skipped.append("Train.mat: is missing, so diagnostics have no identities")
         return {}, 0
     found: _Persons = {}
-    try:
+    with expecting(path, "CUHK-SYSU's"):
         persons = records(load_variable(path, "Train"))
         for person, record in enumerate(persons):
             for scene in records(part(record, "scene", 2)):
                 box = four(part(scene, "idlocate", 1))
                 found[text(part(scene, "imname", 0)), tuple(box.tolist())] = person
-    except MalformedError as error:
-        raise _malformed(path, error) from error
     return found, len(persons)
 
 
 def _queries(path: Path, size: int, first: int) -> tuple[list[tuple[str, NDArray[np.float64]]], _Persons]:
     """Image name and box (x, y, width, height) of each query, and who is who in the test scenes."""
     found, persons = [], _Persons()
-    try:
+    with expecting(path, "CUHK-SYSU's"):
         for row, record in enumerate(stream_records(path, f"TestG{size}")):
             query = _query(record)
             name, box = text(part(query, "imname", 0)), four(part(query, "idlocate", 1))
@@ -143,8 +142,6 @@ def _queries(path: Path, size: int, first: int) -> tuple[list[tuple[str, NDArray
             for image, place in _listed(record):
                 if place is not None:
                     persons[image, tuple(place.tolist())] = first + row
-    except MalformedError as error:
-        raise _malformed(path, error) from error
     return found, persons
 
 
@@ -164,15 +161,13 @@ def _listed(record: Any) -> Iterator[tuple[str, NDArray[np.float64] | None]]:
 
 def _galleries(folder: Path, size: int) -> Iterator[RawGallery]:
     path = _protocol(folder, size)
-    try:
+    with expecting(path, "CUHK-SYSU's"):
         for record in stream_records(path, f"TestG{size}"):
             entries = list(_listed(record))
             boxes = {
                 name: corners(place)[0].astype(np.float32) for name, place in entries if place is not None
             }
             yield [name for name, _ in entries], boxes
-    except MalformedError as error:
-        raise _malformed(path, error) from error
 
 
 def _scenes(

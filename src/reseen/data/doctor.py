@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,47 +17,13 @@ from reseen.data.paths import shown
 from reseen.data.readers import open_data
 from reseen.data.same import doubles
 from reseen.data.scene_doctor import KNOWN as KNOWN_SCENES
-from reseen.data.scene_doctor import QuerySplit, SceneSplit, examine_scenes
+from reseen.data.scene_doctor import Split, examine_scenes
 from reseen.data.scenes import search_layout
 from reseen.errors import ReseenError
-from reseen.records import DISTRACTOR, Crop, LabelledCrops, Labels, ReidData, SearchData, cameras_of
+from reseen.records import DISTRACTOR, Crop, Labels, ReidData, SearchData, cameras_of
 
 FEW = 20  # lines of one kind that are written out
 WIDE = 0.5  # share of images wider than high, beyond which they are hardly crops
-
-
-@dataclass(frozen=True)
-class Split:
-    """Counts of one split; ``identities`` None: nobody labelled it; ``expected`` (images, identities)."""
-
-    name: str
-    images: int
-    identities: int | None
-    junk: int
-    distractors: int
-    cameras: tuple[int, ...]
-    unknown_camera: int
-    expected: tuple[int, int] | None
-
-    @property
-    def as_published(self) -> bool:
-        return self.expected is None or self.expected == (self.images, self.identities)
-
-    def line(self) -> str:
-        text = f"{self.name}: {_count(self.images, 'image')}"
-        if self.identities is not None:
-            text += f", {_count(self.identities, 'identity', 'identities')}"
-        if self.junk or self.distractors:
-            text += f" ({self.distractors:,} distractors, {self.junk:,} junk)"
-        cameras = ", ".join(str(camera) for camera in self.cameras[:FEW])
-        text += f", {_count(len(self.cameras), 'camera')} ({cameras})" if self.cameras else ""
-        if self.unknown_camera:
-            text += f", camera unknown for {self.unknown_camera:,}"
-        if self.expected is None:
-            return text
-        if self.as_published:
-            return f"{text}: as published"
-        return f"{text}: published are {self.expected[0]:,} images, {self.expected[1]:,} identities"
 
 
 @dataclass(frozen=True)
@@ -70,7 +36,7 @@ class Report:
 
     name: str
     root: Path
-    splits: tuple[Split | SceneSplit | QuerySplit, ...]
+    splits: tuple[Split, ...]
     damaged: tuple[str, ...]
     skipped: tuple[str, ...]
     warnings: tuple[str, ...]
@@ -123,13 +89,13 @@ def examine(
     data = open_data(path, camera_pattern=camera_pattern, identity_pattern=identity_pattern)
     known = KNOWN.get(data.name, {})
     parts: list[tuple[str, tuple[Crop, ...], Labels | None]] = [("train", data.train, data.train_identities)]
-    for name, part in (("validation", data.validation), ("query", data.query), ("gallery", data.gallery)):
-        if part is not None:
-            parts.append((name, part.crops, part.identities))
+    parts += [(name, part.crops, part.identities) for name, part in data.labelled.items()]
     splits = tuple(_split(name, crops, labels, known.get(name)) for name, crops, labels in parts if crops)
     images = tuple(crop for _, crops, _ in parts for crop in crops)
     sizes, damaged = measure_images(images, progress=progress)
     same = doubles({name: [crop.path for crop in crops] for name, crops, _ in parts})
+    readable = np.split(sizes[:, 0] > 0, np.cumsum([len(crops) for _, crops, _ in parts])[:-1])
+    kept = {name: np.flatnonzero(good) for (name, _, _), good in zip(parts, readable, strict=True)}
     size_line, *odd = _sizes(sizes)
     return Report(
         name=data.name,
@@ -138,7 +104,7 @@ def examine(
         damaged=damaged,
         skipped=data.skipped,
         warnings=(*_warnings(data, splits), *odd, *map(_doubled, same.items())),
-        crops=_usable(data, {crop.path for crop, size in zip(images, sizes, strict=True) if size[0]}),
+        crops=data.take(kept),
         layout=data.layout,
         facts=(size_line,),
     )
@@ -182,38 +148,19 @@ def _examine_scenes(
 def _split(
     name: str, crops: tuple[Crop, ...], labels: Labels | None, expected: tuple[int, int] | None
 ) -> Split:
-    cameras = cameras_of(crops)
-    values = np.empty(0, dtype=np.int64) if labels is None else labels
-    return Split(
-        name=name,
-        images=len(crops),
-        identities=None if labels is None else persons(labels),
-        junk=int((values < DISTRACTOR).sum()),
-        distractors=int((values == DISTRACTOR).sum()),
-        cameras=tuple(np.unique(cameras[cameras >= 0]).tolist()),
-        unknown_camera=int((cameras < 0).sum()),
-        expected=expected,
-    )
-
-
-def _usable(data: ReidData, readable: Collection[Path]) -> ReidData:
-    """``data`` with those images only that can be read, as the commands use it."""
-
-    def kept(part: LabelledCrops | None) -> LabelledCrops | None:
-        if part is None:
-            return None
-        rows = [row for row, crop in enumerate(part.crops) if crop.path in readable]
-        return LabelledCrops(tuple(part.crops[row] for row in rows), part.identities[rows])
-
-    rows = [row for row, crop in enumerate(data.train) if crop.path in readable]
-    return replace(
-        data,
-        train=tuple(data.train[row] for row in rows),
-        train_identities=None if data.train_identities is None else data.train_identities[rows],
-        validation=kept(data.validation),
-        query=kept(data.query),
-        gallery=kept(data.gallery),
-    )
+    cameras, counts = cameras_of(crops), {"images": len(crops)}
+    text = f"{name}: {_count(len(crops), 'image')}"
+    if labels is not None:
+        counts["identities"] = persons(labels)
+        text += f", {_count(counts['identities'], 'identity', 'identities')}"
+        junk, distractors = int((labels < DISTRACTOR).sum()), int((labels == DISTRACTOR).sum())
+        text += f" ({distractors:,} distractors, {junk:,} junk)" if junk or distractors else ""
+    if known := np.unique(cameras[cameras >= 0]).tolist():
+        text += f", {_count(len(known), 'camera')} ({', '.join(map(str, known[:FEW]))})"
+    unknown = int((cameras < 0).sum())
+    text += f", camera unknown for {unknown:,}" if unknown else ""
+    published = expected and dict(zip(("images", "identities"), expected, strict=True))
+    return Split(name, text, counts, published)
 
 
 def _sizes(sizes: Labels) -> list[str]:
@@ -249,7 +196,7 @@ def _doubled(found: tuple[tuple[str, str], tuple[int, Path, Path]]) -> str:
 
 
 def _warnings(data: ReidData, splits: tuple[Split, ...]) -> list[str]:
-    found = {split.name: split for split in splits}
+    found = {split.name for split in splits}
     warnings = [
         f"the {name} part is missing: {images:,} images of {persons:,} identities are published"
         for name, (images, persons) in KNOWN.get(data.name, {}).items()
@@ -260,24 +207,24 @@ def _warnings(data: ReidData, splits: tuple[Split, ...]) -> list[str]:
             f"this is not the whole {data.name}: results cannot be compared with published ones "
             f"(a set of your own under names of this kind is fine)"
         )
-    train = found.get("train")
-    if train is None:
+    if not data.train:
         return [*warnings, "there is nothing to train on"]
     k1 = ClusterConfig().k1
-    if train.images <= k1:
+    if len(data.train) <= k1:
         warnings.append(
-            f"{_count(train.images, 'image')} to train on are too few: cluster.k1 is {k1}, lower it"
+            f"{_count(len(data.train), 'image')} to train on are too few: cluster.k1 is {k1}, lower it"
         )
-    cameras = KNOWN_CAMERAS.get(data.name, len(train.cameras))
-    if not train.cameras:
+    cameras = {crop.camera for crop in data.train if crop.camera >= 0}
+    expected = KNOWN_CAMERAS.get(data.name, len(cameras))
+    if not cameras:
         warnings.append(
             "no camera is known, so batches cannot prefer other cameras: say where names hold it with "
             "--camera-pattern, or in a column camera"
         )
-    elif len(train.cameras) == 1:
+    elif len(cameras) == 1:
         warnings.append("all training images are of one camera: nothing can be learnt across cameras")
-    elif len(train.cameras) != cameras:
-        warnings.append(f"{len(train.cameras)} of {cameras} cameras occur in training")
+    elif len(cameras) != expected:
+        warnings.append(f"{len(cameras)} of {expected} cameras occur in training")
     return warnings
 
 

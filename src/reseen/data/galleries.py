@@ -6,9 +6,9 @@ a dictionary from image names to boxes; nothing is read before a size is asked f
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Container, ItemsView, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,56 +21,46 @@ from reseen.records import UNKNOWN_CAMERA, UNLABELLED, Labels, Probe, RawGallery
 DEFAULT_SIZE = 100  # images in CUHK-SYSU's usual gallery
 
 
+@dataclass(frozen=True, eq=False, repr=False, slots=True)
 class Targets(Mapping[str, Any]):
     """Gallery image -> the target's box float32 ``[4]`` (xyxy, pixels), or None where the target is absent.
 
     In the order of the test scenes, whatever the file's order is: it lists the right images first, which would
-    favour them where similarities tie.
+    favour them where similarities tie. ``names`` are those of all test scenes and ``numbers`` the row of each name;
+    ``rows`` are those of the gallery, ascending, and ``boxes`` the target's box by row, where it is shown.
     """
 
-    __slots__ = ("_boxes", "_names", "_numbers", "rows")
-
-    def __init__(
-        self,
-        names: tuple[str, ...],
-        numbers: Mapping[str, int],
-        rows: NDArray[np.int32],
-        boxes: Mapping[int, NDArray[np.float32]],
-    ) -> None:
-        """``rows`` are those of the test scenes, ascending; ``boxes`` has some of them as keys."""
-        self._names, self._numbers, self.rows, self._boxes = names, numbers, rows, boxes
+    names: tuple[str, ...]
+    numbers: Mapping[str, int]
+    rows: NDArray[np.int32]
+    boxes: Mapping[int, NDArray[np.float32]]
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __iter__(self) -> Iterator[str]:
-        return (self._names[row] for row in self.rows.tolist())
+        return (self.names[row] for row in self.rows.tolist())
 
     def __getitem__(self, name: str) -> NDArray[np.float32] | None:
-        row = self._numbers[name]
+        row = self.numbers[name]
         place = int(np.searchsorted(self.rows, row))
         if place == len(self.rows) or self.rows[place] != row:
             raise KeyError(name)
-        return self._boxes.get(row)
+        return self.boxes.get(row)
 
     def without(self, scenes: Container[int]) -> Targets:
         """The same gallery without some rows of the test scenes."""
         rows = [row for row in self.rows.tolist() if row not in scenes]
-        boxes = {row: box for row, box in self._boxes.items() if row not in scenes}
-        return Targets(self._names, self._numbers, np.array(rows, dtype=np.int32), boxes)
+        boxes = {row: box for row, box in self.boxes.items() if row not in scenes}
+        return Targets(self.names, self.numbers, np.array(rows, dtype=np.int32), boxes)
 
     def items(self) -> ItemsView[str, Any]:
         return _Items(self)
 
     @property
-    def boxes(self) -> Mapping[int, NDArray[np.float32]]:
-        """Box of the target by row of the test scenes, where it is shown."""
-        return self._boxes
-
-    @property
     def found(self) -> int:
         """Number of images that show the target."""
-        return len(self._boxes)
+        return len(self.boxes)
 
 
 class _Items(ItemsView[str, Any]):
@@ -79,7 +69,7 @@ class _Items(ItemsView[str, Any]):
     _mapping: Targets
 
     def __iter__(self) -> Iterator[tuple[str, Any]]:
-        names, boxes = self._mapping._names, self._mapping._boxes
+        names, boxes = self._mapping.names, self._mapping.boxes
         return ((names[row], boxes.get(row)) for row in self._mapping.rows.tolist())
 
 
@@ -96,13 +86,7 @@ class Galleries:
     skipped: tuple[str, ...]
 
 
-def open_galleries(
-    data: SearchData,
-    size: int | None = None,
-    *,
-    cross_camera: bool = False,
-    progress: Callable[[int, int], None] | None = None,
-) -> Galleries:
+def open_galleries(data: SearchData, size: int | None = None, *, cross_camera: bool = False) -> Galleries:
     """The gallery of each probe by the data set's own protocol.
 
     CUHK-SYSU: the images that ``TestG{size}.mat`` lists. Everything else: all test scenes but the query's own.
@@ -110,7 +94,6 @@ def open_galleries(
     Args:
         size: one of ``data.gallery_sizes``; None is 100 if that is there, else the largest.
         cross_camera: leave out the scenes of the query's own camera (not what the benchmarks report).
-        progress: called with (probes done, probes in all) now and then.
 
     Returns:
         Probes whose gallery shows the target nowhere are left out, and so are images that are not among the
@@ -132,13 +115,20 @@ def open_galleries(
     whole = np.arange(len(data.test), dtype=np.int32)
     probes = {probe.row: number for number, probe in enumerate(data.probes)}
     found: dict[int, Targets] = {}
-    missing = _Missing()
+    missing: Counter[str] = Counter()
+    missing_targets = 0
     wrong: list[tuple[str, NDArray[np.float32]]] = []
     for row, (names, boxes) in enumerate(data.read_gallery(size or 0)):
         if row not in probes:
             continue
         probe = data.probes[probes[row]]
-        rows = np.delete(whole, probe.scene) if names is None else missing.known(names, boxes, numbers)
+        if names is None:
+            rows = np.delete(whole, probe.scene)
+        else:
+            unknown = set(names) - numbers.keys()
+            missing.update(name for name in dict.fromkeys(names) if name in unknown)
+            missing_targets += len(unknown & boxes.keys())
+            rows = np.array(sorted(numbers[name] for name in set(names) - unknown), dtype=np.int32)
         if cross_camera:
             rows = rows[cameras[rows] != cameras[probe.scene]]
         inside = set(rows.tolist())
@@ -146,26 +136,35 @@ def open_galleries(
         for scene in [scene for scene, box in right.items() if not _shows_somebody(box, data.test[scene])]:
             wrong.append((data.test_names[scene], right.pop(scene)))
         found[probes[row]] = Targets(data.test_names, numbers, rows, right)
-        if progress is not None and (len(found) % 64 == 0 or len(found) == len(probes)):
-            progress(len(found), len(probes))
     if len(found) < len(probes):
         raise ReseenError(
             f"{shown(data.name)} lists {len(found)} galleries of size {size} for {len(probes)} queries: "
             "get the data set's own files again"
         )
     kept = [number for number in sorted(found) if found[number].found]
-    skipped = list(missing.lines())
-    if wrong:
-        name, box = wrong[0]
-        skipped.append(
-            f"{len(wrong):,} boxes of targets have no area or lie on no annotated person (first: {box.tolist()} in "
-            f"{shown(name)}): counted as absent"
-        )
+    skipped = _left_out(missing, missing_targets, wrong)
     if len(kept) < len(probes):
         skipped.append(f"{len(probes) - len(kept):,} queries whose gallery shows the person nowhere")
     if not kept:
         raise NobodyToFindError(f"no gallery of {shown(data.name)} shows the person to find: {skipped[-1]}")
     return Galleries(np.array(kept, dtype=np.int64), tuple(found[number] for number in kept), tuple(skipped))
+
+
+def _left_out(missing: Counter[str], targets: int, wrong: list[tuple[str, NDArray[np.float32]]]) -> list[str]:
+    """Lines about gallery images that are no test scenes (``targets`` of them show who is wanted), and wrong boxes."""
+    lines = []
+    if missing:
+        lines.append(
+            f"{missing.total():,} gallery places ({targets:,} of them with the target) name "
+            f"{len(missing):,} images that are not among the test scenes (first: {shown(next(iter(missing)))})"
+        )
+    if wrong:
+        name, box = wrong[0]
+        lines.append(
+            f"{len(wrong):,} boxes of targets have no area or lie on no annotated person (first: {box.tolist()} in "
+            f"{shown(name)}): counted as absent"
+        )
+    return lines
 
 
 def _shows_somebody(box: NDArray[np.float32], scene: Scene) -> bool:
@@ -195,21 +194,19 @@ def galleries_by_identity(
     names: tuple[str, ...],
     identities: tuple[Labels, ...],
     probes: tuple[Probe, ...],
-) -> Callable[[int], Iterable[RawGallery]]:
-    """What finds the targets where every test scene names its persons: their first box in each other scene."""
+) -> Callable[[int], Iterable[RawGallery]] | None:
+    """What finds the targets where every test scene names its persons: their first box in each other scene.
+
+    None where nobody is searched for.
+    """
+    if not probes:
+        return None
     boxes: dict[int, dict[str, NDArray[np.float32]]] = {probe.identity: {} for probe in probes}
     for scene, name, labels in zip(scenes, names, identities, strict=True):
         for box, person in zip(scene.boxes, labels.tolist(), strict=True):
             if person in boxes:
                 boxes[person].setdefault(name, box)
-    return partial(_by_identity, tuple(probe.identity for probe in probes), boxes)
-
-
-def _by_identity(
-    wanted: tuple[int, ...], boxes: dict[int, dict[str, NDArray[np.float32]]], _size: int
-) -> Iterator[RawGallery]:
-    for person in wanted:
-        yield None, boxes[person]
+    return lambda _size: ((None, boxes[probe.identity]) for probe in probes)
 
 
 def _size(data: SearchData, size: int | None) -> int | None:
@@ -222,34 +219,3 @@ def _size(data: SearchData, size: int | None) -> int | None:
         )
         raise ReseenError(f"the gallery size {size} of {shown(data.name)} {there}")
     return size
-
-
-class _Missing:
-    """Counts gallery images that are not among the test scenes."""
-
-    def __init__(self) -> None:
-        self._names: dict[str, None] = {}
-        self._places, self._targets = 0, 0
-
-    def known(
-        self, names: Iterable[str], boxes: Mapping[str, Any], numbers: Mapping[str, int]
-    ) -> NDArray[np.int32]:
-        """Rows of those that are, ascending, each once."""
-        rows = []
-        for name in dict.fromkeys(names):
-            row = numbers.get(name)
-            if row is None:
-                self._names[name] = None
-                self._places += 1
-                self._targets += name in boxes
-            else:
-                rows.append(row)
-        return np.array(sorted(rows), dtype=np.int32)
-
-    def lines(self) -> Iterator[str]:
-        if self._places:
-            yield (
-                f"{self._places:,} gallery places ({self._targets:,} of them with the target) name "
-                f"{len(self._names):,} images that are not among the test scenes "
-                f"(first: {shown(next(iter(self._names)))})"
-            )

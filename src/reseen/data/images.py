@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from reseen.data.paths import relative
 from reseen.errors import ReseenError
 from reseen.pixels import BadImageError, check_bytes, check_size, decoded, opened_pixels, read_with, shown
 from reseen.records import Crop, Labels, Scene, boxes_of
@@ -62,10 +63,7 @@ def image_pixels(image: Any) -> Tensor:
 
 
 def scan_images(
-    crops: Sequence[Crop],
-    *,
-    max_bad_share: float,
-    progress: Callable[[int, int], None] | None = None,
+    crops: Sequence[Crop], *, max_bad_share: float, progress: Callable[[int, int], None] | None = None
 ) -> tuple[tuple[Crop, ...], Labels, tuple[str, ...]]:
     """Decode every image once and leave out those that cannot be used.
 
@@ -121,8 +119,8 @@ def fingerprint(images: Sequence[Crop] | Sequence[Scene], root: Path) -> str:
             size = os.stat(image.path).st_size
         except OSError as error:
             raise ReseenError(f"{shown(image.path)} cannot be read: {error.strerror}") from error
-        name = image.path.relative_to(root) if image.path.is_relative_to(root) else image.path
-        digest.update(f"{name.as_posix()}\0{size}\0{image.camera}\n".encode("utf-8", "surrogateescape"))
+        name = relative(image.path, root).as_posix()
+        digest.update(f"{name}\0{size}\0{image.camera}\n".encode("utf-8", "surrogateescape"))
         digest.update(boxes_of(image).astype("<f4").tobytes())
     return digest.hexdigest()
 

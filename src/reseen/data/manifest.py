@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from reseen.data.assembly import Row, assemble
-from reseen.data.paths import shown
+from reseen.data.paths import said_of, shown
 from reseen.data.spelling import PARTS, TRAIN, WEAK, find_file, meanings, part_of, value
 from reseen.errors import ReseenError
 from reseen.records import ReidData
@@ -44,10 +44,8 @@ def read_manifest(path: Path) -> ReidData:
 
 def _read(path: Path, text: str) -> ReidData:
     header, rows = _table(path, text)
-    try:
+    with said_of(path):
         columns = meanings(header)
-    except ReseenError as error:
-        raise ReseenError(f"{shown(path)}: {shown(str(error))}") from error
     if "path" not in columns:
         found = shown(", ".join(header)) or "nothing"
         raise ReseenError(f"{shown(path)} needs a header with a column 'path'; found: {found}")

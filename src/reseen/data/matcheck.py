@@ -17,29 +17,12 @@ from reseen.errors import ReseenError
 HEADER = 128  # bytes of a file's header
 MATRIX, COMPRESSED = 14, 15  # types of an element
 INT8, INT32, UINT32, _UTF8 = 1, 5, 6, 16
-_BYTES = {
-    1: 1,
-    2: 1,
-    3: 2,
-    4: 2,
-    5: 4,
-    6: 4,
-    7: 4,
-    9: 8,
-    12: 8,
-    13: 8,
-    16: 1,
-    17: 2,
-    18: 4,
-}  # of a value, by type
+# of a value, by type
+_BYTES = {1: 1, 2: 1, 3: 2, 4: 2, 5: 4, 6: 4, 7: 4, 9: 8, 12: 8, 13: 8, 16: 1, 17: 2, 18: 4}
 _CELL, _STRUCT, _TEXT, _NUMBERS = 1, 2, 4, range(6, 16)  # classes of a matrix
 _COMPLEX = 0x800
 _DEEPEST = 30
 _MOST_INFLATED, _SMALL = 100, 2**28  # times the file's size, where that is more than 256 MiB
-
-
-class _WrongError(Exception):
-    """Something does not fit into what holds it."""
 
 
 def check_inflated(path: Path) -> None:
@@ -69,7 +52,7 @@ def is_whole(data: bytes) -> bool:
         return mark == b"\x00\x02IM"
     try:
         _variables(memoryview(data)[HEADER:])
-    except (_WrongError, zlib.error, struct.error, RecursionError):
+    except (ValueError, zlib.error, struct.error, RecursionError):
         return False
     return True
 
@@ -82,8 +65,7 @@ def _variables(left: memoryview) -> None:
             inflated = _inflated(body)
             element, size = struct.unpack("<II", inflated[:8])
             body = _taken(inflated[8:], size)
-        if element != MATRIX:
-            raise _WrongError
+        _expect(element == MATRIX)
         _matrix(body, 0)
 
 
@@ -96,8 +78,7 @@ def _inflated(body: memoryview) -> memoryview:
 
 
 def _taken(data: memoryview, size: int) -> memoryview:
-    if size > len(data):
-        raise _WrongError
+    _expect(size <= len(data))
     return data[:size]
 
 
@@ -112,7 +93,7 @@ def _element(data: memoryview) -> tuple[int, memoryview, memoryview]:
 
 def _expect(condition: bool) -> None:
     if not condition:
-        raise _WrongError
+        raise ValueError("something does not fit into what holds it")
 
 
 def _matrix(data: memoryview, depth: int) -> None:

@@ -12,8 +12,9 @@ import struct
 import warnings
 import zlib
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,12 +31,17 @@ class MalformedError(Exception):
     """The file can be read, but is not built as it should be; the message follows the file's name."""
 
 
+@contextmanager
+def expecting(path: Path, whose: str) -> Iterator[None]:
+    """What is malformed inside is said of ``path``, whose right file is ``whose`` own. Raises ReseenError."""
+    try:
+        yield
+    except MalformedError as error:
+        raise ReseenError(f"{shown(path)} {error}: get {whose} own file again") from error
+
+
 class _NotStreamableError(Exception):
     """Nothing is wrong with the file, but it has to be read whole."""
-
-
-class _Readable(Protocol):
-    def read(self, size: int, /) -> bytes: ...
 
 
 def load_variable(path: Path, *names: str) -> Any:
@@ -107,8 +113,8 @@ def text(value: Any) -> str:
     return str(value).strip()
 
 
-def numbers(value: Any) -> NDArray[np.float64]:
-    """All numbers in a field, float64 ``[n]``.
+def four(value: Any) -> NDArray[np.float64]:
+    """The four numbers of a box, float64.
 
     Raises:
         MalformedError: something else.
@@ -116,18 +122,9 @@ def numbers(value: Any) -> NDArray[np.float64]:
     while isinstance(value, np.ndarray) and value.dtype == object and value.size == 1:
         value = value.ravel()[0]
     try:
-        return np.asarray(value, dtype=np.float64).ravel()
+        found = np.asarray(value, dtype=np.float64).ravel()
     except (TypeError, ValueError):
         raise MalformedError("has something else where numbers should be") from None
-
-
-def four(value: Any) -> NDArray[np.float64]:
-    """The four numbers of a box.
-
-    Raises:
-        MalformedError: something else.
-    """
-    found = numbers(value)
     if len(found) != 4:
         raise MalformedError(f"has {len(found)} numbers where the four of a box should be")
     return found
@@ -184,7 +181,7 @@ def _stream(file: IO[bytes], name: str, path: Path) -> Iterator[dict[str, Any]]:
     while tag := file.read(8):
         element, size = struct.unpack("<II", tag)
         end = file.tell() + size
-        source: _Readable = _Inflated(file) if element == COMPRESSED else file
+        source = _Inflated(file) if element == COMPRESSED else file
         if element == COMPRESSED:
             element, _ = struct.unpack("<II", _exactly(source, 8))
         if element != MATRIX:
@@ -200,7 +197,7 @@ def _stream(file: IO[bytes], name: str, path: Path) -> Iterator[dict[str, Any]]:
     raise _NotStreamableError  # the whole file is read to say what it holds
 
 
-def _fields(source: _Readable, count: int, header: bytes, path: Path) -> Iterator[dict[str, Any]]:
+def _fields(source: IO[bytes] | _Inflated, count: int, header: bytes, path: Path) -> Iterator[dict[str, Any]]:
     (length,) = struct.unpack("<i", _element(source))
     joined = _element(source)
     fields = [
@@ -228,7 +225,7 @@ def _matrix(content: bytes, header: bytes, path: Path) -> Any:
     return _load(path, whole + _NAMED_X + content[place + 8 :])["x"]
 
 
-def _element(source: _Readable) -> bytes:
+def _element(source: IO[bytes] | _Inflated) -> bytes:
     """The content of a small or an ordinary element, which ends at a multiple of 8 bytes."""
     tag = _exactly(source, 8)
     kind, size = struct.unpack("<II", tag)
@@ -237,7 +234,7 @@ def _element(source: _Readable) -> bytes:
     return _exactly(source, size + -size % 8)[:size]
 
 
-def _exactly(source: _Readable, size: int) -> bytes:
+def _exactly(source: IO[bytes] | _Inflated, size: int) -> bytes:
     content = source.read(size)
     if len(content) != size:
         raise EOFError

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from reseen.data.spelling import is_number, value
+from reseen.data.spelling import GALLERY, TEST, is_number, value
 from reseen.errors import ReseenError
 from reseen.records import DISTRACTOR, JUNK, UNKNOWN_CAMERA, Labels
 
@@ -43,19 +45,16 @@ def number_identities(names: Sequence[object]) -> Labels:
     return np.array([numbers[text] for text in texts], dtype=np.int64)
 
 
-def persons_from_one(train: Labels, query: Labels, gallery: Labels) -> tuple[Labels, Labels, Labels]:
-    """Move persons up by one where they are numbered from 0 (MSMT17, many private sets).
+def number_persons(names: Sequence[object], parts: NDArray[Any]) -> Labels:
+    """:func:`number_identities`, moved up by one where persons are numbered from 0 (MSMT17, many private sets).
 
-    Records keep 0 for distractors. A distractor occurs in the gallery only, so that a 0 in ``train`` or
-    ``query`` can only be a person: then 0 is a person in all three parts.
+    Records keep 0 for distractors. A distractor occurs in the gallery only, so that a 0 in another one of the ``parts``
+    ``[M]`` can only be a person: then 0 is a person in all of them.
     """
-    if not ((train == 0).any() or (query == 0).any()):
-        return train, query, gallery
-    return (
-        np.where(train >= 0, train + 1, train),
-        np.where(query >= 0, query + 1, query),
-        np.where(gallery >= 0, gallery + 1, gallery),
-    )
+    identities = number_identities(names)
+    if (identities[~np.isin(parts, (GALLERY, TEST))] == 0).any():
+        identities[identities >= 0] += 1
+    return identities
 
 
 def _numbers(texts: set[str], negative: str) -> dict[str, int]:

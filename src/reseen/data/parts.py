@@ -11,7 +11,7 @@ from pathlib import Path
 from reseen.data.assembly import Row, assemble
 from reseen.data.benchmarks import MSMT17_OWN, matched, style_of
 from reseen.data.layouts import MSMT17_LISTS
-from reseen.data.paths import files_below, is_image, is_litter, shown
+from reseen.data.paths import files_below, folders_in, is_image, shown
 from reseen.data.patterns import Patterns
 from reseen.data.spelling import EVERYTHING, GALLERY, PARTS, QUERY, TEST, TRAIN, VALIDATION, part_of
 from reseen.errors import ReseenError
@@ -36,11 +36,11 @@ class Part:
 def parts_in(folder: Path) -> dict[str, list[Part]]:
     """Sub-folders of ``folder`` that are called like a part and hold an image. ``test/query`` counts as ``query``."""
     found: dict[str, list[Part]] = {}
-    for inner in _folders(folder):
+    for inner in folders_in(folder):
         part = part_of(inner.name)
         if part is None:
             continue
-        nested = [deep for deep in _folders(inner) if part_of(deep.name)] if part == TEST else []
+        nested = [deep for deep in folders_in(inner) if part_of(deep.name)] if part == TEST else []
         for place, what in [(deep, str(part_of(deep.name))) for deep in nested] or [(inner, part)]:
             names = files_below(place)
             images = tuple(name for name in names if is_image(name))
@@ -185,14 +185,10 @@ def _beside(folder: Path, found: dict[str, list[Part]]) -> list[str]:
     known = {place.folder for places in found.values() for place in places}
     known |= {place.parent for place in known} - {folder}
     notes = []
-    for inner in _folders(folder):
+    for inner in folders_in(folder):
         count = 0 if inner in known else sum(map(is_image, files_below(inner)))
         if count:
             notes.append(f"{shown(inner.name)}: {count:,} images, in none of the parts")
     with os.scandir(folder) as entries:
         loose = sum(entry.is_file() and is_image(entry.name) for entry in entries)
     return [*notes, *([f"{loose:,} images beside the parts, in none of them"] if loose else [])]
-
-
-def _folders(folder: Path) -> list[Path]:
-    return [inner for inner in sorted(folder.iterdir()) if not is_litter(inner.name) and os.path.isdir(inner)]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from reseen.data.boxes import Boxes, Dropped, corners, has_area
 from reseen.data.galleries import galleries_by_identity
-from reseen.data.matfiles import MalformedError, load_variable, text
+from reseen.data.matfiles import expecting, load_variable, text
 from reseen.data.paths import files_in, shown
 from reseen.errors import ReseenError
 from reseen.records import UNKNOWN_CAMERA, UNLABELLED, Labels, Probe, Scene, SearchData
@@ -82,18 +82,15 @@ def read_prw(folder: Path) -> SearchData:
         test_names=names,
         test_identities=identities,
         probes=probes,
-        read_gallery=galleries_by_identity(scenes, names, identities, probes) if probes else None,
+        read_gallery=galleries_by_identity(scenes, names, identities, probes),
         skipped=(*skipped, *dropped.lines()),
     )
 
 
 def _frame_names(path: Path, variable: str) -> list[str]:
     """Names with their ending, each once."""
-    cells = load_variable(path, variable)
-    try:
-        stems = [text(cell) for cell in np.asarray(cells).ravel()]
-    except MalformedError as error:
-        raise ReseenError(f"{shown(path)} {error}: get the data set's own file again") from error
+    with expecting(path, "the data set's"):
+        stems = [text(cell) for cell in np.asarray(load_variable(path, variable)).ravel()]
     return list(dict.fromkeys(_with_ending(stem) for stem in stems))
 
 

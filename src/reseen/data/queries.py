@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from reseen.records import DISTRACTOR, UNKNOWN_CAMERA, Labels
+from reseen.records import DISTRACTOR, UNKNOWN_CAMERA, Labels, rows_of_each
 
 
 def choose_queries(
@@ -25,17 +25,17 @@ def choose_queries(
         chosen = choose_queries(identities, cameras, each=each, across=True)
         return chosen if chosen.any() else choose_queries(identities, cameras, each=each, across=False)
     chosen = np.zeros(len(identities), dtype=bool)
-    for rows in _groups(identities, identities > DISTRACTOR):
+    for rows in rows_of_each(identities, identities > DISTRACTOR):
         groups = [rows]
         if across:
-            groups = [rows[part] for part in _groups(cameras[rows], cameras[rows] != UNKNOWN_CAMERA)]
+            groups = [rows[part] for part in rows_of_each(cameras[rows], cameras[rows] != UNKNOWN_CAMERA)]
             if len(groups) < 2:
                 continue
         large = [group for group in groups if len(group) > 1]
         for group in large:
             chosen[group[: min(each, len(group) - 1)]] = True
         if not large and len(groups) > 1:  # one image under each camera
-            chosen[groups[0]] = True
+            chosen[min(group[0] for group in groups)] = True
         if len(large) > 1:  # both keep one, so whoever is alone under their camera finds an answer
             chosen[[group[0] for group in groups if len(group) == 1]] = True
     return chosen
@@ -44,12 +44,3 @@ def choose_queries(
 def across_cameras(cameras: Labels) -> bool:
     """Whether there are two known cameras, so that a match across cameras can be asked for."""
     return len(np.unique(cameras[cameras != UNKNOWN_CAMERA])) > 1
-
-
-def _groups(values: Labels, among: NDArray[np.bool_]) -> list[Labels]:
-    """Rows of each value, in their order; the values in the order in which they first occur."""
-    rows = np.flatnonzero(among)
-    _, first, inverse = np.unique(values[rows], return_index=True, return_inverse=True)
-    order = np.argsort(inverse, kind="stable")
-    groups = np.split(rows[order], np.flatnonzero(np.diff(inverse[order])) + 1)
-    return [groups[place] for place in np.argsort(first)] if len(rows) else []

@@ -19,8 +19,8 @@ from reseen.data.layouts import (
     read_msmt17,
 )
 from reseen.data.manifest import SUFFIXES, read_manifest
-from reseen.data.parts import PLAIN, Part, parts_in, read_parts
-from reseen.data.paths import files_below, files_in, is_image, is_litter, shown
+from reseen.data.parts import PLAIN, parts_in, read_parts
+from reseen.data.paths import files_below, files_in, is_image, shown, the_only_one
 from reseen.data.patterns import Patterns
 from reseen.data.spelling import TEST, VALIDATION, part_of
 from reseen.errors import ReseenError
@@ -128,15 +128,7 @@ def data_set_in(place: Path, patterns: Patterns) -> tuple[Path, _Read] | None:
         return place, read
     if any(is_image(name) for name in files_in(place)):
         return None  # images beside it: a plain folder
-    found = [
-        (inner, read)
-        for inner in sorted(place.iterdir())
-        if not is_litter(inner.name) and os.path.isdir(inner) and (read := _reader(inner, patterns))
-    ]
-    if len(found) > 1:
-        names = ", ".join(shown(inner.name) for inner, _ in found)
-        raise ReseenError(f"{shown(place)} holds {len(found)} data sets: give one of {names}")
-    return found[0] if found else None
+    return the_only_one(place, "data sets", partial(_reader, patterns=patterns))
 
 
 def _reader(folder: Path, patterns: Patterns) -> _Read | None:
@@ -147,11 +139,7 @@ def _reader(folder: Path, patterns: Patterns) -> _Read | None:
     found = parts_in(folder)
     if is_market_layout(folder) and not patterns.given and set(found) <= {"train"}:
         return read_market_layout  # which says how its files should be named
-    return partial(_parts, found, patterns) if found else None
-
-
-def _parts(found: dict[str, list[Part]], patterns: Patterns, folder: Path) -> ReidData:
-    return read_parts(folder, found, patterns)
+    return partial(read_parts, found=found, patterns=patterns) if found else None
 
 
 def _in_names(folder: Path) -> bool:

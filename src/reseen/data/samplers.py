@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from reseen.errors import ReseenError
-from reseen.records import Labels
+from reseen.records import Labels, rows_of_each
 
 
 def balanced_batches(
@@ -40,7 +40,8 @@ def balanced_batches(
         ReseenError: no image has a label, or a size is below 1.
     """
     _check_sizes(batch_size=batch_size, instances=instances, iterations=iterations)
-    groups = _groups(np.asarray(labels, dtype=np.int64))
+    names = np.asarray(labels, dtype=np.int64)
+    groups = rows_of_each(names, names >= 0)
     if not groups:
         raise ReseenError("no image is in a cluster, so there is nothing to draw: raise cluster.eps")
     camera = np.asarray(cameras, dtype=np.int64) if camera_aware else None
@@ -121,14 +122,6 @@ def _instances(
         others = elsewhere if len(elsewhere) else others
     companions = random.choice(others, instances - 1, replace=len(others) < instances - 1)
     return [int(anchor), *companions.tolist()]
-
-
-def _groups(labels: Labels) -> list[Labels]:
-    """Rows of each label that is not negative, in the order of the labels."""
-    order = np.argsort(labels, kind="stable")
-    order = order[np.searchsorted(labels[order], 0) :]
-    _, starts = np.unique(labels[order], return_index=True)
-    return np.split(order, starts[1:]) if len(order) else []
 
 
 def _random(seed: int, epoch: int) -> np.random.Generator:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,81 +13,41 @@ from reseen.records import UNKNOWN_CAMERA, UNLABELLED, Labels, Scene, SearchData
 
 FEWEST = 2  # persons to train on, below which nothing can be told apart
 
-_Counts = tuple[int, int | None, int | None]
-# Published: scenes (or queries), persons, identities. None: not said, or sources differ (PRW: 482 or 483).
-KNOWN: dict[str, dict[str, _Counts]] = {
+# Published. What is not said, or differs between sources (PRW's identities: 482 or 483), is left out.
+KNOWN: dict[str, dict[str, dict[str, int]]] = {
     "CUHK-SYSU": {
-        "train": (11_206, 55_260, 5_532),
-        "test": (6_978, None, None),
-        "queries": (2_900, None, None),
+        "train": {"scenes": 11_206, "persons": 55_260, "identities": 5_532},
+        "test": {"scenes": 6_978},
+        "queries": {"": 2_900},
     },
-    "PRW": {"train": (5_704, 18_048, None), "test": (6_112, None, None), "queries": (2_057, None, None)},
+    "PRW": {"train": {"scenes": 5_704, "persons": 18_048}, "test": {"scenes": 6_112}, "queries": {"": 2_057}},
 }
 KNOWN_SIZES = {"CUHK-SYSU": (50, 100, 500, 1000, 2000, 4000)}
 
 
 @dataclass(frozen=True)
-class SceneSplit:
-    """Counts of one split; ``identities`` None: nobody named the persons; ``expected`` None: not published."""
+class Split:
+    """One part of a data set in words, its ``counts`` by what is counted, and those that are ``published``, if any."""
 
     name: str
-    scenes: int
-    persons: int
-    identities: int | None
-    named: int
-    empty: int
-    cameras: tuple[int, ...]
-    expected: _Counts | None
+    text: str
+    counts: Mapping[str, int]
+    published: Mapping[str, int] | None
 
     @property
     def as_published(self) -> bool:
-        found = (self.scenes, self.persons, self.identities)
-        return self.expected is None or all(
-            wanted in (None, have) for have, wanted in zip(found, self.expected, strict=True)
-        )
+        return self.published is None or self.published.items() <= self.counts.items()
 
     def line(self) -> str:
-        text = f"{self.name}: {self.scenes:,} scenes, {self.persons:,} persons"
-        if self.identities is not None:
-            text += f", {self.identities:,} identities on {self.named:,} of them"
-        if self.empty:
-            text += f", {self.empty:,} scenes without persons"
-        if self.cameras:
-            text += f", {len(self.cameras)} cameras ({', '.join(map(str, self.cameras[:20]))})"
-        if self.expected is None:
-            return text
-        if self.as_published:
-            return f"{text}: as published"
-        words = zip(self.expected, ("scenes", "persons", "identities"), strict=True)
-        return f"{text}: published are " + ", ".join(f"{n:,} {what}" for n, what in words if n is not None)
-
-
-@dataclass(frozen=True)
-class QuerySplit:
-    """The queries and the sizes of their galleries; no size: all test scenes but the query's own."""
-
-    queries: int
-    sizes: tuple[int, ...]
-    expected: int | None
-    name: str = "queries"
-
-    @property
-    def as_published(self) -> bool:
-        return self.expected in (None, self.queries)
-
-    def line(self) -> str:
-        where = (
-            f"galleries of {', '.join(map(str, self.sizes))}" if self.sizes else "in all other test scenes"
-        )
-        text = f"queries: {self.queries:,}, {where}"
-        if self.expected is None:
-            return text
-        return f"{text}: as published" if self.as_published else f"{text}: published are {self.expected:,}"
+        if self.published is None:
+            return self.text
+        words = ", ".join(f"{count:,} {what}".rstrip() for what, count in self.published.items())
+        return f"{self.text}: {'as published' if self.as_published else f'published are {words}'}"
 
 
 def examine_scenes(
     data: SearchData, *, progress: Callable[[int, int], None] | None = None
-) -> tuple[tuple[SceneSplit | QuerySplit, ...], tuple[str, ...], SearchData, tuple[str, ...]]:
+) -> tuple[tuple[Split, ...], tuple[str, ...], SearchData, tuple[str, ...]]:
     """Decode every scene: splits, damaged images, the data without them, warnings.
 
     Raises:
@@ -95,7 +55,7 @@ def examine_scenes(
     """
     usable, damaged = scan_scenes(data, max_bad_share=1.0, progress=progress)
     known = KNOWN.get(data.name, {})
-    splits: list[SceneSplit | QuerySplit] = [
+    splits = [
         _split(name, scenes, labels, known.get(name))
         for name, scenes, labels in (
             ("train", data.train, data.train_identities),
@@ -104,31 +64,35 @@ def examine_scenes(
         if scenes
     ]
     if data.probes:
-        expected = known.get("queries")
-        splits.append(QuerySplit(len(data.probes), data.gallery_sizes, expected and expected[0]))
+        sizes = ", ".join(map(str, data.gallery_sizes))
+        where = f"galleries of {sizes}" if sizes else "in all other test scenes"
+        text = f"queries: {len(data.probes):,}, {where}"
+        splits.append(Split("queries", text, {"": len(data.probes)}, known.get("queries")))
     warnings = _warnings(usable, {split.name: split for split in splits})
     return tuple(splits), damaged, usable, tuple(warnings)
 
 
 def _split(
-    name: str, scenes: tuple[Scene, ...], identities: tuple[Labels, ...] | None, expected: _Counts | None
-) -> SceneSplit:
-    labels = np.concatenate([np.empty(0, dtype=np.int64), *(identities or ())])
-    named = labels[labels != UNLABELLED]
-    cameras = {scene.camera for scene in scenes} - {UNKNOWN_CAMERA}
-    return SceneSplit(
-        name=name,
-        scenes=len(scenes),
-        persons=sum(len(scene.boxes) for scene in scenes),
-        identities=None if identities is None else len(np.unique(named)),
-        named=len(named),
-        empty=sum(len(scene.boxes) == 0 for scene in scenes),
-        cameras=tuple(sorted(cameras)),
-        expected=expected,
-    )
+    name: str,
+    scenes: tuple[Scene, ...],
+    identities: tuple[Labels, ...] | None,
+    published: Mapping[str, int] | None,
+) -> Split:
+    counts = {"scenes": len(scenes), "persons": sum(len(scene.boxes) for scene in scenes)}
+    text = f"{name}: {counts['scenes']:,} scenes, {counts['persons']:,} persons"
+    if identities is not None:
+        labels = np.concatenate([np.empty(0, dtype=np.int64), *identities])
+        named = labels[labels != UNLABELLED]
+        counts["identities"] = len(np.unique(named))
+        text += f", {counts['identities']:,} identities on {len(named):,} of them"
+    empty = sum(len(scene.boxes) == 0 for scene in scenes)
+    text += f", {empty:,} scenes without persons" if empty else ""
+    if cameras := sorted({scene.camera for scene in scenes} - {UNKNOWN_CAMERA}):
+        text += f", {len(cameras)} cameras ({', '.join(map(str, cameras[:20]))})"
+    return Split(name, text, counts, published)
 
 
-def _warnings(data: SearchData, found: dict[str, SceneSplit | QuerySplit]) -> list[str]:
+def _warnings(data: SearchData, found: dict[str, Split]) -> list[str]:
     warnings = [f"the {name} part is missing" for name in KNOWN.get(data.name, {}) if name not in found]
     lacking = [size for size in KNOWN_SIZES.get(data.name, ()) if size not in data.gallery_sizes]
     if lacking and data.gallery_sizes:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
@@ -89,12 +88,15 @@ def scene_batches(
     for batch in batches:
         rows = np.asarray(batch, dtype=np.int64)
         keys.append(rows[rank * len(rows) // ranks : (rank + 1) * len(rows) // ranks])
-    chance = partial(_chance, seed, epoch, flip)
-    yield from _batches(scenes, keys, size, chance, workers, pin)
+    offsets = np.cumsum([0, *(len(scene.boxes) for scene in scenes)], dtype=np.int64)
+    make = partial(_make, tuple(scenes), offsets, size, partial(_chance, seed, epoch, flip))
+    packed: _Packed
+    for packed in _load(make, keys, workers, pin):
+        yield packed.unpacked()
 
 
 def clean_scene_batches(
-    scenes: Sequence[Scene], size: SceneView, *, batch_size: int = 1, workers: int = 0, pin: bool = False
+    scenes: Sequence[Scene], size: SceneView, *, batch_size: int = 1, workers: int = 0
 ) -> Iterator[SceneBatch]:
     """Every scene once, in order, not mirrored; the last batch may be smaller.
 
@@ -104,8 +106,8 @@ def clean_scene_batches(
         ReseenError: an image cannot be read (its name and why), or a loader process died.
     """
     rows = np.arange(len(scenes), dtype=np.int64)
-    keys = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
-    yield from _batches(scenes, keys, size, _never, workers, pin)
+    batches = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
+    return scene_batches(scenes, batches, size, seed=0, epoch=0, flip=0.0, workers=workers)
 
 
 @dataclass(frozen=True)
@@ -132,21 +134,6 @@ class _Packed:
         return SceneBatch(self.images, self.sizes, self.scales, boxes, rows, self.scenes)
 
 
-def _batches(
-    scenes: Sequence[Scene],
-    keys: Sequence[Labels],
-    size: SceneView,
-    mirrored: Callable[[int], bool],
-    workers: int,
-    pin: bool,
-) -> Iterator[SceneBatch]:
-    offsets = np.cumsum([0, *(len(scene.boxes) for scene in scenes)], dtype=np.int64)
-    make = partial(_make, tuple(scenes), offsets, size, mirrored)
-    packed: _Packed
-    for packed in _load(make, keys, workers, pin):
-        yield packed.unpacked()
-
-
 def _make(
     scenes: tuple[Scene, ...],
     offsets: Labels,
@@ -163,21 +150,13 @@ def _make(
     return _Packed(
         images=padded([scene.image for scene in seen]),
         sizes=torch.tensor([scene.image.shape[1:] for scene in seen], dtype=torch.int64).view(-1, 2),
-        scales=_joined([scene.scale for scene in seen], torch.empty(0)).view(-1, 2),
-        boxes=_joined([scene.boxes for scene in seen], torch.empty(0, 4)),
-        rows=_joined(rows, torch.empty(0, dtype=torch.int64)),
+        scales=torch.cat([torch.empty(0), *(scene.scale for scene in seen)]).view(-1, 2),
+        boxes=torch.cat([torch.empty(0, 4), *(scene.boxes for scene in seen)]),
+        rows=torch.cat([torch.empty(0, dtype=torch.int64), *rows]),
         counts=torch.tensor([len(scene.boxes) for scene in seen], dtype=torch.int64),
         scenes=torch.from_numpy(key.copy()),
     )
 
 
-def _joined(parts: list[Tensor], nothing: Tensor) -> Tensor:
-    return torch.cat([nothing, *parts])
-
-
 def _chance(seed: int, epoch: int, flip: float, row: int) -> bool:
     return view_seed(seed, epoch, row, 0) < flip * 2**63
-
-
-def _never(_row: Any) -> bool:
-    return False

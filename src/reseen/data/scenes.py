@@ -14,7 +14,7 @@ from reseen.data.boxes import Dropped, cut_to_image
 from reseen.data.coco_boxes import is_coco, read_coco
 from reseen.data.cuhk_sysu import is_cuhk_sysu, read_cuhk_sysu
 from reseen.data.images import measure_images
-from reseen.data.paths import is_litter, shown
+from reseen.data.paths import shown, the_only_one
 from reseen.data.prw import is_prw, read_prw
 from reseen.errors import ReseenError
 from reseen.records import UNLABELLED, Labels, Scene, SearchData
@@ -63,15 +63,7 @@ def search_layout(place: Path) -> tuple[Path, Reader] | None:
         return None
     if read := _reader(place):
         return place, read
-    found = [
-        (inner, read)
-        for inner in sorted(place.iterdir())
-        if not is_litter(inner.name) and os.path.isdir(inner) and (read := _reader(inner))
-    ]
-    if len(found) > 1:
-        names = ", ".join(shown(inner.name) for inner, _ in found)
-        raise ReseenError(f"{shown(place)} holds {len(found)} data sets with scenes: give one of {names}")
-    return found[0] if found else None
+    return the_only_one(place, "data sets with scenes", _reader)
 
 
 def join(datasets: Sequence[SearchData]) -> SearchData:

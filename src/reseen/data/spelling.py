@@ -19,14 +19,8 @@ _NOBODY = frozenset({"", "nan", "none", "null", "n/a", "<na>"})  # how tables wr
 _INTEGER = re.compile(r"([+-]?)0*(\d{1,18})(\.0*)?", re.ASCII)  # "7.0": how data frames write 7
 
 # Parts of a data set, and what folders and columns call them, without case, punctuation and a word for many.
-TRAIN, EVERYTHING, VALIDATION, QUERY, GALLERY, TEST = PARTS = (
-    "train",
-    "train_all",
-    "validation",
-    "query",
-    "gallery",
-    "test",
-)
+PARTS = ("train", "train_all", "validation", "query", "gallery", "test")
+TRAIN, EVERYTHING, VALIDATION, QUERY, GALLERY, TEST = PARTS
 _PARTS = {
     TRAIN: "train training boundingboxtrain",
     EVERYTHING: "trainall trainval trainvalidation",

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from reseen.data.assembly import number_persons
 from reseen.data.manifest import COLUMNS
-from reseen.data.numbering import number_cameras
+from reseen.data.numbering import number_cameras, number_persons
 from reseen.data.paths import shown
 from reseen.data.queries import across_cameras, choose_queries
 from reseen.data.same import same_pictures
@@ -57,7 +56,8 @@ def split_persons(data: ReidData, shares: Shares = Shares()) -> ReidData:
             "--identity-pattern, a folder per person, or a manifest with a column identity"
         )
     tested = data.query is not None and data.gallery is not None
-    cameras, named = cameras_of(data.train), labels > DISTRACTOR
+    crops = LabelledCrops(data.train, labels)
+    cameras, named = crops.cameras, labels > DISTRACTOR
     across = across_cameras(cameras[named])
     persons = np.unique(labels[named])
     answered = np.unique(labels[choose_queries(labels, cameras, across=across)])
@@ -81,11 +81,9 @@ def split_persons(data: ReidData, shares: Shares = Shares()) -> ReidData:
         data,
         train=tuple(data.train[row] for row in np.flatnonzero(kept)),
         train_identities=labels[kept],
-        query=data.query if tested else _labelled(data, labels, np.sort(rows[asked])),
-        gallery=data.gallery if tested else _labelled(data, labels, np.sort(rows[~asked])),
-        validation=_labelled(data, labels, np.flatnonzero(np.isin(labels, held)))
-        if len(held)
-        else data.validation,
+        query=data.query if tested else crops.take(np.sort(rows[asked])),
+        gallery=data.gallery if tested else crops.take(np.sort(rows[~asked])),
+        validation=crops.take(np.flatnonzero(np.isin(labels, held))) if len(held) else data.validation,
         skipped=(*data.skipped, *note),
     )
 
@@ -95,13 +93,13 @@ def without_doubles(data: ReidData) -> ReidData:
 
     Of the same picture under two persons none stays. All are named in ``skipped``.
     """
-    parts = {"query": data.query, "gallery": data.gallery, "validation": data.validation}
-    listed = [(name, row) for name, part in parts.items() if part is not None for row in range(len(part))]
-    listed += [("train", row) for row in range(len(data.train))]
-    crops = [crop for part in parts.values() if part is not None for crop in part.crops] + list(data.train)
-    labels = [part.identities for part in parts.values() if part is not None]
     nobody = np.zeros(len(data.train), dtype=np.int64)
-    people = np.concatenate([*labels, nobody if data.train_identities is None else data.train_identities])
+    train = LabelledCrops(data.train, nobody if data.train_identities is None else data.train_identities)
+    there = {**data.labelled, "train": train}
+    parts = {name: there[name] for name in ("query", "gallery", "validation", "train") if name in there}
+    listed = [(name, row) for name, part in parts.items() for row in range(len(part))]
+    crops = [crop for part in parts.values() for crop in part.crops]
+    people = np.concatenate([part.identities for part in parts.values()])
     out: set[tuple[str, int]] = set()
     notes = []
     for rows in same_pictures(crop.path for crop in crops):
@@ -112,29 +110,11 @@ def without_doubles(data: ReidData) -> ReidData:
         else:
             notes += [f"{shown(crops[row].path)}: the same picture as {first}" for row in rows[1:]]
         out.update(listed[row] for row in (rows if two else rows[1:]))
-    kept = {
-        name: np.array([row for row in range(size) if (name, row) not in out], dtype=np.int64)
-        for name, size in (
-            ("train", len(data.train)),
-            *((n, len(p)) for n, p in parts.items() if p is not None),
-        )
+    kept: dict[str, Labels] = {
+        name: np.array([row for row in range(len(part)) if (name, row) not in out], dtype=np.int64)
+        for name, part in parts.items()
     }
-
-    def without(name: str, part: LabelledCrops | None) -> LabelledCrops | None:
-        if part is None:
-            return None
-        return LabelledCrops(tuple(part.crops[row] for row in kept[name]), part.identities[kept[name]])
-
-    known = data.train_identities
-    return replace(
-        data,
-        train=tuple(data.train[row] for row in kept["train"]),
-        train_identities=None if known is None else known[kept["train"]],
-        query=without("query", data.query),
-        gallery=without("gallery", data.gallery),
-        validation=without("validation", data.validation),
-        skipped=(*data.skipped, *notes),
-    )
+    return replace(data.take(kept), skipped=(*data.skipped, *notes))
 
 
 def validation_split(data: ReidData, held_out: int, *, identities: int | None = None) -> ReidData:
@@ -161,13 +141,15 @@ def validation_split(data: ReidData, held_out: int, *, identities: int | None = 
     kept = people[: len(people) - held_out][:identities]
     rows = np.flatnonzero(np.isin(labels, kept))
     test = np.flatnonzero(np.isin(labels, people[len(people) - held_out :]))
-    first = _first_of_each(labels[test], np.array([data.train[row].camera for row in test]))
+    tested = LabelledCrops(data.train, labels).take(test)
+    _, places = np.unique(np.stack([tested.identities, tested.cameras]), axis=1, return_index=True)
+    first = np.isin(np.arange(len(test)), places)
     return replace(
         data,
         train=tuple(data.train[row] for row in rows),
         train_identities=labels[rows],
-        query=_labelled(data, labels, test[first]),
-        gallery=_labelled(data, labels, test[~first]),
+        query=tested.take(np.flatnonzero(first)),
+        gallery=tested.take(np.flatnonzero(~first)),
     )
 
 
@@ -178,12 +160,11 @@ def write_manifest(path: Path, data: ReidData) -> None:
     whom nobody said who it is has no identity.
     """
     unknown = np.full(len(data.train), JUNK)
-    listed = [("train", data.train, unknown if data.train_identities is None else data.train_identities)]
-    labelled = (("validation", data.validation), ("query", data.query), ("gallery", data.gallery))
-    listed += [(name, part.crops, part.identities) for name, part in labelled if part is not None]
-    parts = np.concatenate([np.full(len(crops), name, dtype=object) for name, crops, _ in listed])
-    crops = tuple(crop for _, part, _ in listed for crop in part)
-    identities = np.concatenate([labels for _, _, labels in listed])
+    train = LabelledCrops(data.train, unknown if data.train_identities is None else data.train_identities)
+    listed = {"train": train, **data.labelled}
+    parts = np.concatenate([np.full(len(part), name, dtype=object) for name, part in listed.items()])
+    crops = tuple(crop for part in listed.values() for crop in part.crops)
+    identities = np.concatenate([part.identities for part in listed.values()])
     persons = _called(identities, data.person_names, lambda names: number_persons(names, parts))
     persons = [
         "" if part == "train" and who == str(JUNK) else who for part, who in zip(parts, persons, strict=True)
@@ -210,15 +191,3 @@ def _called(
 
 def _count(share: float, persons: int) -> int:
     return max(FEWEST, round(share * persons)) if share else 0
-
-
-def _first_of_each(identities: Labels, cameras: Labels) -> np.ndarray:
-    """bool ``[n]``: the first row of each pair of identity and camera."""
-    _, places = np.unique(np.stack([identities, cameras]), axis=1, return_index=True)
-    first = np.zeros(len(identities), dtype=bool)
-    first[places] = True
-    return first
-
-
-def _labelled(data: ReidData, labels: Labels, rows: Labels) -> LabelledCrops:
-    return LabelledCrops(tuple(data.train[row] for row in rows), labels[rows])

@@ -92,7 +92,7 @@ def _training(image: Tensor, config: DataConfig, ending: str) -> Tensor:
     if ending == "grey":
         pixels = greyed(pixels)
     elif ending == "jitter":
-        pixels = _jittered(pixels, JITTER, hue=JITTER_HUE)
+        pixels = _jittered(pixels)
     return normalised(pixels, config)
 
 
@@ -146,14 +146,13 @@ def _cast(pixels: Tensor, strength: float) -> Tensor:
     return result
 
 
-def _jittered(pixels: Tensor, strength: float, *, hue: float) -> Tensor:
-    """Brightness, contrast and saturation times a factor in 1 +- ``strength``, then hue +- ``hue``."""
+def _jittered(pixels: Tensor) -> Tensor:
+    """Brightness, contrast and saturation times a factor in 1 +- :data:`JITTER`, then hue +- :data:`JITTER_HUE`."""
     brightness, contrast, saturation, turn = torch.rand(4).mul_(2).sub_(1).tolist()
-    pixels = (pixels * max(0.0, 1 + strength * brightness)).clamp_(0, 1)
+    pixels = (pixels * (1 + JITTER * brightness)).clamp_(0, 1)
     middle = luma(pixels).mean()
-    pixels = torch.lerp(middle, pixels, max(0.0, 1 + strength * contrast)).clamp_(0, 1)
+    pixels = torch.lerp(middle, pixels, (1 + JITTER * contrast)).clamp_(0, 1)
     colourless = luma(pixels).unsqueeze(0)
-    pixels = torch.lerp(colourless, pixels, max(0.0, 1 + strength * saturation)).clamp_(0, 1)
-    if hue > 0:
-        pixels = F.adjust_hue(pixels, hue * turn)
-    return pixels
+    pixels = torch.lerp(colourless, pixels, (1 + JITTER * saturation)).clamp_(0, 1)
+    result: Tensor = F.adjust_hue(pixels, JITTER_HUE * turn)
+    return result

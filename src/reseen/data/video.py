@@ -108,10 +108,7 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
     """The container and its video stream, of a kind and size that can be decoded; FFmpeg's errors in one line."""
     av = require_video()
     try:
-        with (
-            open(path, "rb") as file,
-            av.open(file, options=_LOCAL, metadata_errors="replace") as container,
-        ):
+        with open(path, "rb") as file, av.open(file, options=_LOCAL, metadata_errors="replace") as container:
             stream = next(iter(container.streams.video), None)
             if stream is None:
                 raise ReseenError(f"{shown(path)} has no video stream: remove it, or give another file")

@@ -23,7 +23,6 @@ from reseen.records import Crop, ReidData
 BATCH = 128  # images, on an accelerator
 # On a CPU, 32 images of 128x64: larger maps are given back to the system after every layer.
 BATCH_PIXELS = 2**18
-Step = Callable[[str, int, int], None]  # (stage, done, total)
 Keep = Callable[[NDArray[np.float64]], None]  # is given the average precision of each query [Q]
 
 
@@ -78,26 +77,15 @@ def available(config: Config) -> tuple[torch.device, str]:
     return device, precision_here(device, config.train.precision)
 
 
-def evaluate_encoder(
-    encoder: Encoder, images: ReidData, config: Config, *, grey: bool = False, step: Step | None = None
-) -> ReidScores:
+def evaluate_encoder(encoder: Encoder, images: ReidData, config: Config) -> ReidScores:
     """Score an encoder on the query and gallery of ``images``, by the Market-1501 protocol.
 
     Raises:
         ReseenError: ``images`` has no test split, or none that can be scored.
     """
     test = open_test(images)
-    features = []
-    for name, part in (("query", test.query), ("gallery", test.gallery)):
-
-        def count(done: int, name: str = name, total: int = len(part.crops)) -> None:
-            if step is not None:
-                step(f"embed {name}", done, total)
-
-        features.append(embed_crops(encoder, part.crops, config, grey=grey, progress=count))
-    return evaluate_features(
-        features[0], features[1], test.query, test.gallery, same_pictures=test.same_pictures
-    )
+    query, gallery = (embed_crops(encoder, part.crops, config) for part in (test.query, test.gallery))
+    return evaluate_features(query, gallery, test.query, test.gallery, same_pictures=test.same_pictures)
 
 
 def as_record(scores: ReidScores) -> dict[str, float]:

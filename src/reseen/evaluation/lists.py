@@ -1,20 +1,20 @@
-"""Ranked lists as rows of a table, for people who look at images: what was found for each query, best first."""
+"""Ranked lists, for people who look at images: what was found for each query, best first, also as rows of a table."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from reseen.evaluation.protocol import pairs_of_one
 from reseen.evaluation.reid import ranked_lists
-from reseen.evaluation.search import FoundScenes, SearchTest
+from reseen.evaluation.search import Finder, FoundScenes, SearchTest
 from reseen.evaluation.search_baselines import true_boxes
-from reseen.evaluation.search_lists import Finder, ranked_hits
+from reseen.metrics import box_iou
 from reseen.metrics.calibration import Sure
 from reseen.records import Crop, LabelledCrops, Probe, SceneDetections, SearchData
 
@@ -38,11 +38,6 @@ class Lists:
     rows: Callable[[int], Iterator[Row]]
 
 
-def relative(path: Path, root: Path) -> Path:
-    """Relative to the data where it lies there; a manifest may name images anywhere."""
-    return path.relative_to(root) if path.is_relative_to(root) else path
-
-
 def crop_lists(
     query_features: Any,
     gallery_features: Any,
@@ -60,42 +55,79 @@ def crop_lists(
         sure: how probable each similarity makes it that both images show one person; None: nobody knows.
         judged: False where nobody said who is who: nothing is ignored but own pictures, and nothing is right or wrong.
     """
-    rows = partial(_crop_rows, query_features, gallery_features, query, gallery, pairs, sure, judged)
-    return Lists(OF_CROPS, len(query), rows)
-
-
-def _crop_rows(
-    query_features: Any,
-    gallery_features: Any,
-    query: LabelledCrops,
-    gallery: LabelledCrops,
-    pairs: Any,
-    sure: Sure | None,
-    judged: bool,
-    top: int,
-) -> Iterator[Row]:
     labels = (query, gallery) if judged else (None, None)
-    for start in range(0, len(query), BLOCK):
-        rows = np.arange(start, min(start + BLOCK, len(query)))
-        found = ranked_lists(
-            query_features, gallery_features, *labels, top=top, queries=rows, same_pictures=pairs
-        )
-        for place, row in enumerate(rows.tolist()):
-            for rank, other in enumerate(found.rows[place].tolist(), start=1):
-                if other < 0:
-                    break
-                answer = (RIGHT if found.correct[place, rank - 1] else WRONG) if judged else UNKNOWN
-                similarity = found.similarities[place, rank - 1]
-                probability = "" if sure is None else f"{float(sure(similarity)[0]):.4f}"
-                yield (
-                    *(query.crops[row].path, rank, gallery.crops[other].path),
-                    *(f"{similarity:.6f}", probability, answer),
-                )
+
+    def ranked(top: int) -> Iterator[Row]:
+        for start in range(0, len(query), BLOCK):
+            rows = np.arange(start, min(start + BLOCK, len(query)))
+            found = ranked_lists(
+                query_features, gallery_features, *labels, top=top, queries=rows, same_pictures=pairs
+            )
+            for place, row in enumerate(rows.tolist()):
+                for rank, other in enumerate(found.rows[place].tolist(), start=1):
+                    if other < 0:
+                        break
+                    answer = (RIGHT if found.correct[place, rank - 1] else WRONG) if judged else UNKNOWN
+                    similarity = found.similarities[place, rank - 1]
+                    probability = "" if sure is None else f"{float(sure(similarity)[0]):.4f}"
+                    images = (query.crops[row].path, rank, gallery.crops[other].path)
+                    yield *images, f"{similarity:.6f}", probability, answer
+
+    return Lists(OF_CROPS, len(query), ranked)
 
 
 def nameless(crops: tuple[Crop, ...]) -> LabelledCrops:
     """Crops of which nobody said who they show."""
     return LabelledCrops(crops, np.zeros(len(crops), dtype=np.int64))
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A detection in a ranked list: scene, ``box`` ``[4]`` (xyxy, pixels), both scores, and whether it is right."""
+
+    scene: str
+    box: NDArray[np.float32]
+    score: float  # of the detector
+    similarity: float  # inner product with the query
+    right: bool
+
+
+def ranked_hits(
+    feature: ArrayLike,
+    targets: Mapping[str, Any],
+    detections: Mapping[str, SceneDetections],
+    *,
+    top: int,
+    min_score: float = 0.5,
+) -> list[Hit]:
+    """The ``top`` detections of the scenes in ``targets``, most similar first, by the rules of person_search_scores.
+
+    In a scene that shows the person, the most similar detection that overlaps enough is right and no other. May be
+    shorter than ``top``.
+    """
+    query = np.asarray(feature, dtype=np.float64)
+    hits: list[Hit] = []
+    for name, target in targets.items():
+        if name not in detections:
+            continue
+        found = detections[name]
+        scores, boxes = np.asarray(found.scores), np.asarray(found.boxes)
+        kept = np.flatnonzero(scores >= min_score)
+        if not len(kept):
+            continue
+        similar = (np.asarray(found.features, dtype=np.float64)[kept] @ query).astype(np.float32)
+        order = np.argsort(-similar, kind="stable")
+        right = -1
+        if target is not None:
+            width, height = float(target[2] - target[0]), float(target[3] - target[1])
+            enough = min(0.5, width * height / ((width + 10) * (height + 10)))
+            overlap = box_iou(boxes[kept[order]], np.asarray(target)[None])[:, 0]
+            right = int(np.append(order[overlap >= enough], -1)[0])
+        hits += [
+            Hit(name, boxes[row], float(scores[row]), float(similar[place]), place == right)
+            for place, row in enumerate(kept.tolist())
+        ]
+    return sorted(hits, key=lambda hit: -hit.similarity)[:top]
 
 
 def scene_lists(
@@ -113,23 +145,16 @@ def scene_lists(
         gallery_of: row of a query to its scenes and its box in them (see :class:`reseen.records.SearchQuery`).
         judged: False where nobody said who is who: nothing is right or wrong.
     """
-    return Lists(OF_SCENES, len(queries), partial(_scene_rows, data, detections, queries, gallery_of, judged))
-
-
-def _scene_rows(
-    data: SearchData,
-    detections: Mapping[str, SceneDetections],
-    queries: Sequence[tuple[Path, Probe, Any]],
-    gallery_of: Callable[[int], Mapping[str, Any]],
-    judged: bool,
-    top: int,
-) -> Iterator[Row]:
     paths = {name: scene.path for name, scene in zip(data.test_names, data.test, strict=True)}
-    for row, (path, probe, feature) in enumerate(queries):
-        for rank, hit in enumerate(ranked_hits(feature, gallery_of(row), detections, top=top), start=1):
-            answer = (RIGHT if hit.right else WRONG) if judged else UNKNOWN
-            scores = (f"{hit.score:.4f}", f"{hit.similarity:.6f}")
-            yield path, *_corners(probe.box), rank, paths[hit.scene], *_corners(hit.box), *scores, answer
+
+    def ranked(top: int) -> Iterator[Row]:
+        for row, (path, probe, feature) in enumerate(queries):
+            for rank, hit in enumerate(ranked_hits(feature, gallery_of(row), detections, top=top), start=1):
+                answer = (RIGHT if hit.right else WRONG) if judged else UNKNOWN
+                scores = (f"{hit.score:.4f}", f"{hit.similarity:.6f}")
+                yield path, *_corners(probe.box), rank, paths[hit.scene], *_corners(hit.box), *scores, answer
+
+    return Lists(OF_SCENES, len(queries), ranked)
 
 
 def answered_lists(data: SearchData, found: FoundScenes, test: SearchTest) -> Lists:

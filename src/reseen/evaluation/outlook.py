@@ -9,13 +9,7 @@ import numpy as np
 from reseen.data.doctor import Report
 from reseen.data.parts import folder_per_person
 from reseen.errors import ReseenError
-from reseen.evaluation.protocol import (
-    CROSS_CAMERA,
-    SAME_CAMERA,
-    NothingToScoreError,
-    in_words,
-    open_test,
-)
+from reseen.evaluation.protocol import CROSS_CAMERA, SAME_CAMERA, NothingToScoreError, in_words, open_test
 from reseen.evaluation.search import open_search_test
 from reseen.records import DISTRACTOR, ReidData, SearchData
 

@@ -78,8 +78,7 @@ def evaluate_reranked(
     pairs = to_numpy(same_pictures).astype(np.int64).reshape(-1, 2)
     pairs = pairs[np.isin(pairs[:, 1], kept)]
     pairs = np.stack([pairs[:, 0], np.searchsorted(kept, pairs[:, 1])], axis=1)
-    without = LabelledCrops(tuple(gallery.crops[row] for row in kept), gallery.identities[kept])
-    answers = answers_of(query, without, pairs)
+    answers = answers_of(query, gallery.take(kept), pairs)
     distances = rerank(query_features, found, same_pictures=pairs, device=device)
     return reid_scores_from_blocks_by_answers(distances, answers, ranks=ranks)
 

@@ -13,14 +13,7 @@ from torch import Tensor
 from torchvision.ops import clip_boxes_to_image
 
 from reseen.config import Config
-from reseen.data import (
-    SceneBatch,
-    SceneView,
-    Targets,
-    clean_scene_batches,
-    in_file_pixels,
-    open_galleries,
-)
+from reseen.data import SceneBatch, SceneView, Targets, clean_scene_batches, in_file_pixels, open_galleries
 from reseen.data.galleries import NobodyToFindError
 from reseen.data.paths import shown
 from reseen.data.scene_doctor import KNOWN
@@ -43,6 +36,10 @@ class FoundScenes:
 
     detections: dict[str, SceneDetections]
     probes: Tensor
+
+
+# (scenes, their names, probes) -> what is found in them
+Finder = Callable[[Sequence[Scene], Sequence[str], Sequence[Probe]], FoundScenes]
 
 
 def find_persons(
@@ -187,10 +184,7 @@ def search_record(
     """
     truth = {name: scene.boxes for name, scene in zip(data.test_names, data.test, strict=True)}
     persons = detection_scores(found.detections, truth)
-    record: dict[str, Any] = {
-        "detection_recall": persons.recall,
-        "detection_ap": persons.average_precision,
-    }
+    record: dict[str, Any] = {"detection_recall": persons.recall, "detection_ap": persons.average_precision}
     galleries: dict[str, Any] = {}
     left_out: dict[str, None] = {}
     for size in sizes:

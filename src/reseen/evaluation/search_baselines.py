@@ -6,7 +6,6 @@ that is a present; for the features of a trained network it says what its detect
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from PIL import Image
 from reseen.data.images import read_image
 from reseen.errors import ReseenError
 from reseen.evaluation.search import FoundScenes, search_record
+from reseen.pixels import whole_pixels
 from reseen.records import Crop, Probe, SceneDetections, SearchData
 
 Features = NDArray[np.float32]
@@ -40,20 +40,11 @@ def true_crops(data: SearchData, folder: Path) -> tuple[Crop, ...]:
     crops = []
     for number, (scene, name) in enumerate(zip(data.test, data.test_names, strict=True)):
         pixels = read_image(scene.path).permute(1, 2, 0).numpy()
-        for place, box in enumerate(scene.boxes):
+        for place, touched in enumerate(whole_pixels(scene.boxes, *pixels.shape[:2])):
             path = folder / f"{number:05d}_{place:03d}_{Path(name).stem}.png"
-            left, top = np.floor(box[:2]).astype(int).clip(0).tolist()
-            right, bottom = np.ceil(box[2:]).astype(int).tolist()
-            _save(pixels[top:bottom, left:right], path)
+            _save(pixels[touched], path)
             crops.append(Crop(path, scene.camera))
     return tuple(crops)
-
-
-def baseline_record(
-    data: SearchData, crops: Sequence[Crop], feature: Callable[[Sequence[Crop]], Features]
-) -> dict[str, Any]:
-    """:func:`search_record` of a feature from :data:`reseen.evaluation.BASELINES` on ``true_crops``."""
-    return given_record(data, feature(crops))
 
 
 def given_record(data: SearchData, features: Features) -> dict[str, Any]:

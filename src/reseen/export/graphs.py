@@ -100,21 +100,19 @@ class _Features(nn.Module):
         return features
 
 
-class _Dense(nn.Module):
+class _OfNetwork(nn.Module):
     def __init__(self, network: SearchNetwork) -> None:
         super().__init__()
         self.network = network
 
+
+class _Dense(_OfNetwork):
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         boxes, logits = self.network.detector(self.network.pyramid(images))
         return boxes, logits.sigmoid()
 
 
-class _Look(nn.Module):
-    def __init__(self, network: SearchNetwork) -> None:
-        super().__init__()
-        self.network = network
-
+class _Look(_OfNetwork):
     def forward(self, images: Tensor, rois: Tensor) -> tuple[Tensor, Tensor]:
         detector: Any = self.network.detector
         logits, codes = detector.second_look(self.network.pyramid(images), rois)
@@ -122,10 +120,10 @@ class _Look(nn.Module):
         return boxes[:, 4:], logits.softmax(dim=1)[:, 1]  # of the person, not of the background
 
 
-class _Persons(nn.Module):
+class _Persons(_OfNetwork):
     def __init__(self, network: SearchNetwork, both: bool) -> None:
-        super().__init__()
-        self.network, self.both = network, both
+        super().__init__(network)
+        self.both = both
 
     def forward(self, images: Tensor, rois: Tensor) -> Tensor:
         within = self.network.features_within(self.network.pyramid(images), rois)

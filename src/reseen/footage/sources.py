@@ -17,7 +17,7 @@ from reseen.data import open_data
 from reseen.data.layouts import is_market_layout, is_msmt17_layout
 from reseen.data.manifest import SUFFIXES
 from reseen.data.numbering import number_cameras
-from reseen.data.paths import files_below, files_in, is_image, shown
+from reseen.data.paths import files_below, files_in, is_image, relative, shown
 from reseen.data.patterns import Patterns, searched
 from reseen.data.readers import data_set_in
 from reseen.data.scenes import Reader, search_layout
@@ -166,13 +166,8 @@ def _named(root: Path, images: Sequence[Crop] | Sequence[Scene], annotated: bool
     sources = []
     for image in images:
         boxes = boxes_of(image) if annotated else None
-        sources.append(Source(image.path, source_name(root, image.path), image.camera, boxes=boxes))
+        sources.append(Source(image.path, relative(image.path, root).as_posix(), image.camera, boxes=boxes))
     return sources
-
-
-def source_name(root: Path, path: Path) -> str:
-    """``path`` as rows name it: relative to ``root`` where it lies there."""
-    return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
 
 
 def _timed(sources: Sequence[Source], pattern: str) -> list[Source]:

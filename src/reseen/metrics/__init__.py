@@ -3,12 +3,7 @@
 from reseen.metrics.answers import Coverage
 from reseen.metrics.clusters import ClusteringScores, clustering_scores, cross_camera_share, feature_spread
 from reseen.metrics.label_free import DEFAULT_CRITERION, label_free_criteria
-from reseen.metrics.reid import (
-    ReidScores,
-    reid_scores,
-    reid_scores_from_blocks,
-    reid_scores_from_distances,
-)
+from reseen.metrics.reid import ReidScores, reid_scores, reid_scores_from_blocks, reid_scores_from_distances
 from reseen.metrics.search import (
     DetectionScores,
     SearchScores,

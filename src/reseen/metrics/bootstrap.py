@@ -51,12 +51,7 @@ class PairedDifference:
 
 
 def paired_difference(
-    first: Sequence[Any],
-    second: Sequence[Any],
-    *,
-    same_queries: bool,
-    samples: int = 2000,
-    seed: int = 0,
+    first: Sequence[Any], second: Sequence[Any], *, same_queries: bool, samples: int = 2000, seed: int = 0
 ) -> PairedDifference:
     """Bootstrap the mean difference of two models' average precision over the same queries.
 

@@ -42,6 +42,9 @@ class GroupedBatchNorm2d(_Grouped, nn.BatchNorm2d):
 class GroupedBatchNormAct2d(_Grouped, BatchNormAct2d):  # type: ignore[misc]  # timm has no types
     """timm's batch norm with its activation (DenseNet and others) in groups."""
 
+    drop: nn.Module
+    act: nn.Module
+
     def after(self, normalised: Tensor) -> Tensor:
         result: Tensor = self.act(self.drop(normalised))
         return result

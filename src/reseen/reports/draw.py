@@ -8,7 +8,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from reseen.evaluation.lists import RIGHT, WRONG, relative
+from reseen.data.paths import relative
+from reseen.evaluation.lists import RIGHT, WRONG
 from reseen.files import write_csv
 from reseen.reports.canvas import save_figure
 from reseen.reports.figures import augmentation_panel, ranked_lists, search_figure

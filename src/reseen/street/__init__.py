@@ -8,7 +8,8 @@ people as well as a trained network, and a comparison on them would mislead.
 Everything is a function of the seed. A street is drawn once: a finished folder is read, not drawn again.
 """
 
-from reseen.street.composites import Composition, compose
+from reseen.street.composite_frames import Composition
+from reseen.street.composites import compose
 from reseen.street.crops import draw_crops
 from reseen.street.scenes import draw_scenes
 from reseen.street.walks import DrawnFrame, draw_walks

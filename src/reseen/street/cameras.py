@@ -128,13 +128,7 @@ def _bricks(draw: ImageDraw.ImageDraw, rng: np.random.Generator) -> None:
 
 def _shops(draw: ImageDraw.ImageDraw, rng: np.random.Generator) -> None:
     x = -float(rng.uniform(0, 60))
-    fronts: tuple[Colour, ...] = (
-        (70, 96, 92),
-        (150, 138, 112),
-        (110, 62, 60),
-        (72, 78, 110),
-        (196, 190, 176),
-    )
+    fronts = ((70, 96, 92), (150, 138, 112), (110, 62, 60), (72, 78, 110), (196, 190, 176))
     while x < SCENE_WIDTH:
         wide = float(rng.uniform(90, 170))
         front = fronts[int(rng.integers(len(fronts)))]
@@ -194,16 +188,16 @@ def draw_occluder(pen: Pen, furniture: str, x: float) -> None:
     elif furniture == "pole":
         pen.limb(((x, -0.1), (x, 1.3)), (0.05, 0.045), (122, 126, 130))
     elif furniture == "bin":
-        pen.polygon(((x - 0.11, 0.36), (x + 0.11, 0.36), (x + 0.09, -0.1), (x - 0.09, -0.1)), (62, 84, 70))
-        pen.polygon(((x - 0.12, 0.4), (x + 0.12, 0.4), (x + 0.12, 0.35), (x - 0.12, 0.35)), (44, 60, 52))
+        pen.slab(x, (0.36, 0.11), (-0.1, 0.09), (62, 84, 70))
+        pen.slab(x, (0.4, 0.12), (0.35, 0.12), (44, 60, 52))
     elif furniture == "hedge":
         for k in range(9):
             bump = (x - 0.32 + 0.08 * k, 0.13 + 0.04 * ((k * 5) % 3))
             pen.ellipse(bump, 0.09, 0.1, shade((72, 108, 64), 0.85 + 0.1 * (k % 3)))
-        pen.polygon(((x - 0.4, 0.16), (x + 0.4, 0.16), (x + 0.4, -0.12), (x - 0.4, -0.12)), (66, 98, 60))
+        pen.slab(x, (0.16, 0.4), (-0.12, 0.4), (66, 98, 60))
     else:  # the bonnet of a parked car
         pen.dome((x, 0.12), 0.5, 0.22, (150, 156, 164))
-        pen.polygon(((x - 0.5, 0.13), (x + 0.5, 0.13), (x + 0.5, -0.12), (x - 0.5, -0.12)), (134, 140, 150))
+        pen.slab(x, (0.13, 0.5), (-0.12, 0.5), (134, 140, 150))
         pen.ellipse((x - 0.36, 0.1), 0.05, 0.04, (236, 228, 190))
 
 

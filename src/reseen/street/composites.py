@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -23,62 +23,21 @@ from reseen.data.prw import ANNOTATIONS, COMPOSITE_MARK, FRAMES, LISTS, QUERIES,
 from reseen.data.readers import open_data
 from reseen.data.scenes import open_search_data
 from reseen.errors import ReseenError
-from reseen.records import DISTRACTOR, UNKNOWN_CAMERA, Crop, Labels, ReidData, Scene, SearchData
-from reseen.street.composite_frames import Deck, Frame, compose_frame
-from reseen.street.store import Progress, make_once, require, write_image
+from reseen.records import (
+    DISTRACTOR,
+    UNKNOWN_CAMERA,
+    Crop,
+    LabelledCrops,
+    Labels,
+    ReidData,
+    Scene,
+    SearchData,
+)
+from reseen.street.composite_frames import Composition, Deck, Frame, compose_frame
+from reseen.street.store import Progress, make_once, write_image
 
 VERSION = 1  # of the composition: raise it when the same parameters give another picture
 _PRW_HEADER = b"MATLAB 5.0 MAT-file, composed by reseen".ljust(116)  # scipy writes the time of day there
-
-
-@dataclass(frozen=True)
-class Composition:
-    """What a composite looks like. ``sizes`` (width, height, pixels) go round the cameras.
-
-    ``persons``: fewest and most in a scene, as far as crops and room are there; ``heights``: of a person, as shares of
-    the scene's height, far and near; ``max_overlap``: of two persons, as a share of the smaller box; ``feather``: how
-    far a crop fades into the scene on each side, as a share of its width; ``background``: the drawn street's cameras,
-    or a plain gradient. ``train_identities``, ``test_identities``: how many persons take part; None: all.
-    """
-
-    seed: int = 0
-    train_scenes: int = 1000
-    test_scenes: int = 600
-    train_identities: int | None = None
-    test_identities: int | None = None
-    sizes: tuple[tuple[int, int], ...] = ((960, 540),)
-    persons: tuple[int, int] = (2, 8)
-    heights: tuple[float, float] = (0.2, 0.55)
-    max_overlap: float = 0.3
-    feather: float = 0.08
-    background: Literal["street", "plain"] = "street"
-
-    def __post_init__(self) -> None:
-        require(self.seed >= 0, f"seed must be 0 or more, not {self.seed}")
-        require(
-            self.train_scenes >= 1 and self.test_scenes >= 1,
-            f"a composite needs a training and a test scene or more, not {self.train_scenes} and {self.test_scenes}",
-        )
-        for count in (self.train_identities, self.test_identities):
-            require(count is None or count >= 1, f"a composite needs at least 1 identity, not {count}")
-        require(len(self.sizes) > 0, "sizes must name a width and a height at least")
-        for width, height in self.sizes:
-            require(
-                64 <= width <= 8192 and 64 <= height <= 8192, f"a scene of {width} x {height}: 64 to 8192"
-            )
-        require(
-            1 <= self.persons[0] <= self.persons[1], f"persons must be (fewest, most), not {self.persons}"
-        )
-        require(
-            0.05 <= self.heights[0] <= self.heights[1] <= 0.95,
-            f"heights must be (far, near) in 0.05 to 0.95, not {self.heights}",
-        )
-        require(0 <= self.max_overlap < 1, f"max_overlap must be in [0, 1), not {self.max_overlap}")
-        require(0 <= self.feather <= 0.5, f"feather must be in [0, 0.5], not {self.feather}")
-        require(
-            self.background in ("street", "plain"),
-            f"background must be street or plain, not {self.background}",
-        )
 
 
 def compose(
@@ -114,8 +73,7 @@ def compose(
 class _Split:
     """Crops of one split, and what has been composed of them."""
 
-    crops: tuple[Crop, ...]
-    identities: Labels
+    listed: LabelledCrops
     names: list[str] = field(default_factory=list)
     scenes: list[Scene] = field(default_factory=list)
     labels: list[Labels] = field(default_factory=list)
@@ -126,24 +84,24 @@ def _crops(data: ReidData, wanted: Composition) -> dict[str, _Split]:
         raise ReseenError(
             f"{shown(data.root)} lacks labelled training, query or gallery crops: give a folder like Market-1501's"
         )
+    test = LabelledCrops(
+        (*data.query.crops, *data.gallery.crops),
+        np.concatenate([data.query.identities, data.gallery.identities]),
+    )
     found = {
-        "train": (data.train, data.train_identities, wanted.train_identities),
-        "test": (
-            (*data.query.crops, *data.gallery.crops),
-            np.concatenate([data.query.identities, data.gallery.identities]),
-            wanted.test_identities,
-        ),
+        "train": (LabelledCrops(data.train, data.train_identities), wanted.train_identities),
+        "test": (test, wanted.test_identities),
     }
     splits = {}
-    for number, (split, (crops, identities, limit)) in enumerate(found.items()):
-        known = np.array([crop.camera != UNKNOWN_CAMERA for crop in crops], dtype=bool)
-        people = np.unique(identities[(identities > DISTRACTOR) & known])
+    for number, (split, (part, limit)) in enumerate(found.items()):
+        known = part.cameras != UNKNOWN_CAMERA
+        people = np.unique(part.identities[(part.identities > DISTRACTOR) & known])
         if limit is not None and limit < len(people):
             people = np.random.default_rng([wanted.seed, number]).choice(people, limit, replace=False)
-        rows = np.flatnonzero(np.isin(identities, people) & known)
+        rows = np.flatnonzero(np.isin(part.identities, people) & known)
         if not len(rows):
             raise ReseenError(f"{shown(data.root)} has no {split} crops with person and camera")
-        splits[split] = _Split(tuple(crops[row] for row in rows), identities[rows])
+        splits[split] = _Split(part.take(rows))
     return splits
 
 
@@ -179,12 +137,12 @@ def _write(out: Path, splits: dict[str, _Split], wanted: Composition, progress: 
 
 
 def _frames(part: _Split, wanted: Composition, split: int, count: int, *, first: int) -> Iterator[Frame]:
-    cameras = sorted({crop.camera for crop in part.crops})
+    cameras = np.unique(part.listed.cameras).tolist()
     decks = {
         camera: Deck(
             [
                 (int(person), crop.path)
-                for crop, person in zip(part.crops, part.identities, strict=True)
+                for crop, person in zip(part.listed.crops, part.listed.identities, strict=True)
                 if crop.camera == camera
             ],
             np.random.default_rng([wanted.seed, split, 1, camera]),
@@ -195,16 +153,11 @@ def _frames(part: _Split, wanted: Composition, split: int, count: int, *, first:
         place = number % len(cameras)
         camera = cameras[place]
         frame = compose_frame(
+            wanted,
             decks[camera],
             name=f"c{camera}s1_{first + number:06d}.jpg",
             camera=camera,
             size=wanted.sizes[place % len(wanted.sizes)],
-            persons=wanted.persons,
-            heights=wanted.heights,
-            max_overlap=wanted.max_overlap,
-            feather=wanted.feather,
-            background=wanted.background,
-            seed=wanted.seed,
             rng=np.random.default_rng([wanted.seed, split, 2, number]),
         )
         if frame is None:
@@ -231,5 +184,5 @@ def _write_mat(path: Path, variable: str, value: Any) -> None:
 
 
 def _fingerprint(splits: dict[str, _Split]) -> str:
-    crops: Sequence[Crop] = [crop for split in splits.values() for crop in split.crops]
+    crops: Sequence[Crop] = [crop for split in splits.values() for crop in split.listed.crops]
     return fingerprint(crops, Path(os.path.commonpath([crop.path.parent for crop in crops])))

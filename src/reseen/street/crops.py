@@ -11,6 +11,7 @@ from PIL import Image
 
 from reseen.data.layouts import GALLERY, QUERY, STREET_MARK, TRAIN
 from reseen.data.readers import open_data
+from reseen.errors import require
 from reseen.records import ReidData
 from reseen.street.cameras import (
     OCCLUDERS,
@@ -25,7 +26,7 @@ from reseen.street.cameras import (
 )
 from reseen.street.figure import Pen, Pose, draw_person
 from reseen.street.people import FRAME, PRESENCE, TRACK, Person, person_of, stream
-from reseen.street.store import DRAWN, Progress, make_once, require, require_files, write_images
+from reseen.street.store import DRAWN, Progress, make_once, require_files, write_images
 
 CROP_WIDTH, CROP_HEIGHT = 64, 128  # pixels
 _BOX_WIDTH, _BOX_HEIGHT = 0.43, 1.06  # an unjittered box, in body heights

@@ -59,6 +59,11 @@ class Pen:
         right, bottom = self.at((centre[0] + rx, centre[1] - ry))
         self.draw.pieslice((left, top, right, bottom), 180, 360, fill=colour)
 
+    def slab(self, x: float, top: Point, bottom: Point, colour: Colour) -> None:
+        """Four corners around the upright line at ``x``: ``top`` and ``bottom`` are height and half the width there."""
+        (high, half), (low, other) = top, bottom
+        self.polygon(((x - half, high), (x + half, high), (x + other, low), (x - other, low)), colour)
+
     def limb(self, points: Sequence[Point], widths: Sequence[float], colour: Colour) -> None:
         """A bent, tapered tube with round joints through ``points``."""
         for i, (a, b) in enumerate(pairwise(points)):
@@ -145,15 +150,13 @@ def _leg(pen: Pen, body: _Body, side: int) -> None:
     dim = 1.0 if body.near(side, 0.0) > 0 or abs(body.sin) < 0.35 else 0.82
     thick = 0.085 * person.build
     cloth, skin = shade(person.bottom, dim), shade(person.skin, dim)
-    match person.garment:
-        case "trousers" | "coat":
-            pen.limb((hip, knee, ankle), (thick * 1.1, thick * 0.9, thick * 0.75), cloth)
-        case "shorts":
-            pen.limb((hip, knee, ankle), (thick, thick * 0.62, thick * 0.48), skin)
-            hem = (hip[0] + (knee[0] - hip[0]) * 0.8, hip[1] + (knee[1] - hip[1]) * 0.8)
-            pen.limb((hip, hem), (thick * 1.15, thick * 1.05), cloth)
-        case _:
-            pen.limb((hip, knee, ankle), (thick, thick * 0.62, thick * 0.48), skin)
+    if person.garment in ("trousers", "coat"):
+        pen.limb((hip, knee, ankle), (thick * 1.1, thick * 0.9, thick * 0.75), cloth)
+    else:
+        pen.limb((hip, knee, ankle), (thick, thick * 0.62, thick * 0.48), skin)
+    if person.garment == "shorts":
+        hem = (hip[0] + (knee[0] - hip[0]) * 0.8, hip[1] + (knee[1] - hip[1]) * 0.8)
+        pen.limb((hip, hem), (thick * 1.15, thick * 1.05), cloth)
     toe = (ankle[0] + 0.028 * body.sin, ankle[1] - 0.018)
     pen.ellipse(toe, 0.03 + 0.02 * abs(body.sin), 0.02, shade(person.shoes, dim))
 
@@ -163,14 +166,11 @@ def _lower_garment(pen: Pen, body: _Body) -> None:
     waist = body.half_width(0.1, 0.075)
     if person.garment == "skirt":
         hem = body.half_width(0.145, 0.12)
-        pen.polygon(((-waist, WAIST), (waist, WAIST), (hem, 0.27), (-hem, 0.27)), person.bottom)
-        pen.polygon(
-            ((-hem, 0.285), (hem, 0.285), (hem + 0.002, 0.265), (-hem - 0.002, 0.265)),
-            shade(person.bottom, 0.75),
-        )
+        pen.slab(0.0, (WAIST, waist), (0.27, hem), person.bottom)
+        pen.slab(0.0, (0.285, hem), (0.265, hem + 0.002), shade(person.bottom, 0.75))
     elif person.garment in ("trousers", "shorts"):
         hem = body.half_width(0.098, 0.075)
-        pen.polygon(((-waist, WAIST), (waist, WAIST), (hem, 0.42), (-hem, 0.42)), person.bottom)
+        pen.slab(0.0, (WAIST, waist), (0.42, hem), person.bottom)
 
 
 def _torso(pen: Pen, body: _Body) -> None:
@@ -237,23 +237,12 @@ def _arm(pen: Pen, body: _Body, side: int) -> None:
         x, y = hand
         pen.limb(((x - 0.03, y - 0.07), (x, y), (x + 0.03, y - 0.07)), (0.01,) * 3, person.bag_colour)
         wide = 0.035 + 0.035 * abs(body.sin)
-        pen.polygon(
-            (
-                (x - wide, y - 0.06),
-                (x + wide, y - 0.06),
-                (x + wide * 1.1, y - 0.19),
-                (x - wide * 1.1, y - 0.19),
-            ),
-            person.bag_colour,
-        )
+        pen.slab(x, (y - 0.06, wide), (y - 0.19, wide * 1.1), person.bag_colour)
 
 
 def _head(pen: Pen, body: _Body) -> None:
     person = body.person
-    pen.polygon(
-        ((-0.026, 0.875), (0.026, 0.875), (0.03, SHOULDER + 0.005), (-0.03, SHOULDER + 0.005)),
-        shade(person.skin, 0.88),
-    )
+    pen.slab(0.0, (0.875, 0.026), (SHOULDER + 0.005, 0.03), shade(person.skin, 0.88))
     hair = person.skin if person.hair == "bald" else person.hair_colour
     pen.ellipse((-0.008 * body.sin, 0.928), 0.056, 0.07, hair)
     facing = body.cos + 0.35
@@ -271,7 +260,7 @@ def _head(pen: Pen, body: _Body) -> None:
             pen.ellipse((0.055 * body.sin, 0.944), 0.045, 0.011, trim)
     elif person.hat == "beanie":
         pen.dome((0.0, 0.94), 0.061, 0.085, colour)
-        pen.polygon(((-0.063, 0.935), (0.063, 0.935), (0.063, 0.96), (-0.063, 0.96)), trim)
+        pen.slab(0.0, (0.935, 0.063), (0.96, 0.063), trim)
     else:
         pen.dome((0.0, 0.95), 0.056, 0.075, colour)
         pen.ellipse((0.0, 0.952), 0.105, 0.016, trim)
@@ -281,9 +270,9 @@ def _hair_behind(pen: Pen, body: _Body) -> None:
     if body.person.hair != "long":
         return
     x = -0.022 * body.sin
-    points = ((x - 0.055, 0.93), (x + 0.055, 0.93), (x + 0.066, 0.78), (x - 0.066, 0.78))
-    pen.polygon(points, shade(body.person.hair_colour, 0.92))
-    pen.ellipse((x, 0.78), 0.066, 0.022, shade(body.person.hair_colour, 0.92))
+    colour = shade(body.person.hair_colour, 0.92)
+    pen.slab(x, (0.93, 0.055), (0.78, 0.066), colour)
+    pen.ellipse((x, 0.78), 0.066, 0.022, colour)
 
 
 def _backpack(pen: Pen, body: _Body) -> None:
@@ -294,13 +283,10 @@ def _backpack(pen: Pen, body: _Body) -> None:
     wide = math.hypot(0.07 * body.cos, 0.05 * body.sin)
     colour = person.bag_colour
     pen.limb(((x, 0.755), (x, 0.625)), (2 * wide, 2.1 * wide), colour)
-    pen.polygon(((x - wide, 0.76), (x + wide, 0.76), (x + wide, 0.6), (x - wide, 0.6)), colour)
+    pen.slab(x, (0.76, wide), (0.6, wide), colour)
     if body.cos < 0.5:
         pocket = wide * 0.7
-        pen.polygon(
-            ((x - pocket, 0.68), (x + pocket, 0.68), (x + pocket, 0.61), (x - pocket, 0.61)),
-            shade(colour, 0.72),
-        )
+        pen.slab(x, (0.68, pocket), (0.61, pocket), shade(colour, 0.72))
 
 
 def _straps(pen: Pen, body: _Body) -> None:
@@ -323,16 +309,5 @@ def _satchel(pen: Pen, body: _Body) -> None:
         return  # behind the hip
     wide = 0.045 + 0.035 * abs(body.sin)
     x, y = hip
-    pen.polygon(
-        ((x - wide, y + 0.03), (x + wide, y + 0.03), (x + wide, y - 0.09), (x - wide, y - 0.09)),
-        person.bag_colour,
-    )
-    pen.polygon(
-        (
-            (x - wide, y + 0.03),
-            (x + wide, y + 0.03),
-            (x + wide * 0.9, y - 0.025),
-            (x - wide * 0.9, y - 0.025),
-        ),
-        shade(person.bag_colour, 0.75),
-    )
+    pen.slab(x, (y + 0.03, wide), (y - 0.09, wide), person.bag_colour)
+    pen.slab(x, (y + 0.03, wide), (y - 0.025, wide * 0.9), shade(person.bag_colour, 0.75))

@@ -14,7 +14,7 @@ from PIL import Image, ImageFilter
 from reseen.data.layouts import STREET_MARK
 from reseen.data.paths import shown
 from reseen.data.scenes import open_search_data
-from reseen.errors import ReseenError
+from reseen.errors import ReseenError, require
 from reseen.files import from_json
 from reseen.records import SearchData
 from reseen.street.cameras import (
@@ -29,7 +29,7 @@ from reseen.street.cameras import (
 )
 from reseen.street.figure import REACH, Pen, Pose, draw_person
 from reseen.street.people import DECK, SCENE, Person, person_of, stream
-from reseen.street.store import DRAWN, Progress, make_once, require, require_files, write_images, write_json
+from reseen.street.store import DRAWN, Progress, make_once, require_files, write_images, write_json
 
 MAX_HIDDEN = 0.6  # of a box by one nearer box; placements that hide more are tried again
 _TRIES = 30

@@ -63,11 +63,6 @@ def make_once(
         ) from error
 
 
-def require(condition: bool, message: str) -> None:
-    if not condition:
-        raise ReseenError(message)
-
-
 def require_files(root: Path, names: Iterable[str]) -> None:
     """Raise :class:`ReseenError` if a finished drawing has lost files since."""
     missing = [name for name in names if not (root / name).is_file()]

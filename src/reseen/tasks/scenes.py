@@ -20,6 +20,7 @@ from reseen.evaluation.encoders import Keep
 from reseen.evaluation.lists import Lists, answered_lists, open_lists
 from reseen.evaluation.protocol import REASONS, NothingToScoreError, in_words
 from reseen.evaluation.search import (
+    Finder,
     FoundScenes,
     evaluate_searcher,
     find_persons,
@@ -27,7 +28,6 @@ from reseen.evaluation.search import (
     require_queries,
     search_record,
 )
-from reseen.evaluation.search_lists import Finder
 from reseen.inference import PersonSearcher, load_searcher
 from reseen.methods import get_method
 from reseen.progress import Progress

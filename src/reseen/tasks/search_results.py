@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reseen.data import Targets
+from reseen.evaluation.lists import Hit, ranked_hits
 from reseen.evaluation.protocol import NothingToScoreError
-from reseen.evaluation.search import open_search_test
-from reseen.evaluation.search_lists import Finder, Hit, ranked_hits
+from reseen.evaluation.search import Finder, open_search_test
 from reseen.records import SearchData
 from reseen.tasks.pictures import Place, SearchResults
 
