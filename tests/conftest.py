@@ -23,7 +23,7 @@ settings.register_profile(
 )
 settings.load_profile("fixed")
 
-page.DPI = 40  # a fifteenth of the pixels: every training draws its pictures, and few tests look at them
+page.DPI = 60  # a seventh of the pixels: every training draws its pictures, and few tests look at them
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

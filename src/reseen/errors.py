@@ -1,5 +1,7 @@
 """The one error that users see. It imports nothing, so that ``reseen --help`` stays quick."""
 
+__all__ = ["ReseenError"]  # `require` is for records of the package
+
 LONGEST_WORD, LONGEST_LINE = 400, 2000  # characters; no path of a usual depth is longer
 
 

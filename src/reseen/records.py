@@ -301,10 +301,3 @@ def persons_of(images: tuple[Crop, ...] | tuple[Scene, ...]) -> Labels:
     """Persons in each image: int64 ``[images]``; a crop shows one."""
     counts = (len(image.boxes) if isinstance(image, Scene) else 1 for image in images)
     return np.fromiter(counts, dtype=np.int64, count=len(images))
-
-
-def rows_of_each(values: Labels, among: NDArray[np.bool_]) -> list[Labels]:
-    """Rows of each value that occurs ``among`` some, in their order; in the order of the values."""
-    rows = np.flatnonzero(among)
-    rows = rows[np.argsort(values[rows], kind="stable")]
-    return np.split(rows, np.flatnonzero(np.diff(values[rows])) + 1) if len(rows) else []

@@ -65,3 +65,10 @@ def _numbers(texts: set[str], negative: str) -> dict[str, int]:
     if all(map(is_number, texts)):
         return {text: int(text) for text in texts}
     return {text: number for number, text in enumerate(sorted(texts), start=1)}
+
+
+def rows_of_each(values: Labels, among: NDArray[np.bool_]) -> list[Labels]:
+    """Rows of each value that occurs ``among`` some, in their order; in the order of the values."""
+    rows = np.flatnonzero(among)
+    rows = rows[np.argsort(values[rows], kind="stable")]
+    return np.split(rows, np.flatnonzero(np.diff(values[rows])) + 1) if len(rows) else []

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from reseen.records import DISTRACTOR, UNKNOWN_CAMERA, Labels, rows_of_each
+from reseen.data.numbering import rows_of_each
+from reseen.records import DISTRACTOR, UNKNOWN_CAMERA, Labels
 
 
 def choose_queries(

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from reseen.data.numbering import rows_of_each
 from reseen.errors import ReseenError
-from reseen.records import Labels, rows_of_each
+from reseen.records import Labels
 
 
 def balanced_batches(
