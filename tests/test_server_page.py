@@ -79,7 +79,7 @@ def opened(browser: Any, request: pytest.FixtureRequest) -> Iterator[Any]:
         context = browser.new_context(**options)
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(60_000)
         asked = ("data:", f"blob:{address}", f"{address}/")
         page.on("request", lambda request: request.url.startswith(asked) or wrong.append(request.url))
         page.on(
