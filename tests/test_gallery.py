@@ -17,6 +17,7 @@ import reseen
 from galleries import DIM, MODEL, bucket, calibration, filled, oracle, qdrant, some_features
 from reseen.errors import ReseenError
 from reseen.gallery import Gallery
+from reseen.gallery.files import Files
 
 
 @pytest.fixture(scope="module")
@@ -310,3 +311,9 @@ def test_a_place_that_is_no_gallery_is_one_line(tmp_path: Path) -> None:
         Gallery.open(tmp_path, MODEL)
     with pytest.raises(ReseenError, match=r"^[^\n]+$"):
         Gallery.open(tmp_path / "notes.txt", MODEL).add(some_features(1), sources=["a"])
+
+
+def test_the_region_is_the_documented_one_where_another_is_set_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"AWS_REGION": "eu-west-3", "AWS_DEFAULT_REGION": "eu-west-1"}.items():
+        monkeypatch.setenv(name, value)
+    assert Files("s3://footage/people").system.region == "eu-west-3"

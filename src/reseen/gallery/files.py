@@ -30,7 +30,7 @@ def is_qdrant(place: str) -> bool:
 
 class Files:
     """Everything below ``place``: a folder, or ``s3://bucket/prefix`` (keys, endpoint and region from the
-    environment, as S3's own tools read them; all but the endpoint are read by Arrow)."""
+    environment, as S3's own tools read them; keys are read by Arrow)."""
 
     def __init__(self, place: str) -> None:
         self.place = place
@@ -109,4 +109,5 @@ def locked(place: str) -> Iterator[None]:
 def _s3() -> fs.FileSystem:
     endpoint = os.environ.get("AWS_ENDPOINT_URL") or os.environ.get("AWS_ENDPOINT")
     scheme, _, host = endpoint.partition("://") if endpoint else ("https", "", None)
-    return fs.S3FileSystem(scheme=scheme, endpoint_override=host)
+    region = os.environ.get("AWS_REGION")  # Arrow alone would prefer AWS_DEFAULT_REGION
+    return fs.S3FileSystem(scheme=scheme, endpoint_override=host, region=region)
