@@ -10,7 +10,7 @@ import difflib
 import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -229,7 +229,7 @@ def _build(values: Mapping[str, Any]) -> Config:
     return Config(**{name: SECTIONS[name](**v) if name in SECTIONS else v for name, v in parsed.items()})
 
 
-@lru_cache
+@cache
 def _parser() -> Any:
     """Types of all keys; what is not given has the default of its dataclass."""
     from jsonargparse import ArgumentParser

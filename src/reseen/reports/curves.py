@@ -161,7 +161,7 @@ def _grid(rows: int, columns: int) -> NDArray[np.object_]:
     wide = (width - left - right - between * (columns - 1)) / columns
     high = (height - top - bottom - above * (rows - 1)) / rows
     figure = Figure(figsize=(width, height))
-    figure.subplots_adjust(left / width, bottom / height, 1 - right / width, 1 - top / height)
-    figure.subplots_adjust(wspace=between / wide, hspace=above / high)
-    axes: NDArray[np.object_] = figure.subplots(rows, columns, squeeze=False)
+    shares = {"left": left / width, "right": 1 - right / width, "wspace": between / wide}
+    shares |= {"bottom": bottom / height, "top": 1 - top / height, "hspace": above / high}
+    axes: NDArray[np.object_] = figure.subplots(rows, columns, squeeze=False, gridspec_kw=shares)
     return axes

@@ -54,9 +54,7 @@ class Jobs:
         try:
             job.detail = work()  # before the state: whoever sees the end sees how
             job.state = "done"
-        except (
-            Exception
-        ) as error:  # whatever it is: nobody else waits for this thread, and its job would run for ever
+        except Exception as error:  # whatever it is: nobody waits for this thread, its job would run for ever
             if not isinstance(error, ProblemError | ReseenError):
                 LOG.exception("a job failed")
             job.detail = problem_of(error).detail
